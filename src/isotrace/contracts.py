@@ -1,0 +1,186 @@
+"""Every protocol of isotrace, specified in its comments.
+
+A back-end is right when it satisfies these words and the public suite in `isotrace.testing`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, BinaryIO, Protocol, runtime_checkable
+
+from isotrace.errors import ImportFormatError
+from isotrace.events import Event
+from isotrace.ledger import Ledger, SealedRun, StepRow
+from isotrace.models import TraceSummary
+
+Scalar = str | int | float | bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunQuery:
+    """Which runs of one tenant to list: every given field must hold (AND).
+
+    `skill`: the run has a step of this skill. `violation`: True/False for any/none, a string
+    for a policy id. `metadata`: these top-level keys have these values; numbers and strings that
+    read alike (`13`, `"13"`) count as equal, so that a command line can ask. `since` is
+    inclusive, `until` exclusive, both on the run's start. `limit` is 1..10,000. `after` is the
+    cursor of the page before.
+    """
+
+    tenant_id: str = "default"
+    agent_id: str | None = None
+    status: str | None = None
+    correlation_id: str | None = None
+    skill: str | None = None
+    signature: str | None = None
+    root_hash: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    min_cost_cents: float | None = None
+    max_cost_cents: float | None = None
+    violation: bool | str | None = None
+    metadata: Mapping[str, Scalar] = field(default_factory=dict)
+    limit: int = 100
+    after: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunItem:
+    """A run in a listing: its summary, and what the summary has no field for."""
+
+    summary: TraceSummary
+    signature: str | None
+    tool_signature: str | None
+    root_hash: str | None
+    metadata: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Runs, newest first by recording time; `next` is the cursor of the following page or None."""
+
+    runs: Sequence[RunItem]
+    next: str | None
+
+
+@runtime_checkable
+class TraceStore(Protocol):
+    """Keeps sealed runs. Every method is bound to a tenant: another tenant's run does not exist.
+
+    All methods MUST be safe to call from several threads. Errors: `StoreUnavailableError`
+    (locked past the time-out, read-only, full, unreachable), `StoreCorruptError`,
+    `StoreVersionError`; a store never answers with less than what was asked.
+    """
+
+    url: str
+
+    def put(self, run: SealedRun) -> bool:
+        """Keeps a run; it MUST be durable on return, whole or not at all.
+
+        True if it was added, False if the same run (same root) was there already. Another run
+        under the same (tenant, run_id) raises `ConflictError`, and the first stays as it was.
+        Identity, digests and paths are taken from the projection, never derived again.
+        """
+        ...
+
+    def ledger(self, run_id: str, *, tenant_id: str) -> Ledger:
+        """The whole ledger. Raises `RunNotFoundError`."""
+        ...
+
+    def get(self, run_id: str, *, tenant_id: str) -> RunItem:
+        """The run's listing entry. Raises `RunNotFoundError`."""
+        ...
+
+    def query(self, query: RunQuery) -> Page:
+        """One page of runs, newest first by recording time (later `put` first).
+
+        Raises `QueryError` for a limit outside 1..10,000 or a cursor that is not this store's.
+        Runs added while paging never shift the following pages.
+        """
+        ...
+
+    def count(self, query: RunQuery) -> int:
+        """How many runs the query matches in all; `limit` and `after` are ignored."""
+        ...
+
+    def resolve(self, prefix: str, *, tenant_id: str) -> str:
+        """The one run id that starts with `prefix` (an exact id wins), or for `@last` the newest.
+
+        Raises `RunNotFoundError`, or `AmbiguousRunError` naming some candidates.
+        """
+        ...
+
+    def steps(self, run_id: str, *, tenant_id: str, start: int = 0, stop: int | None = None) -> list[StepRow]:
+        """Rows of steps start..stop−1 by step_index, without reading the ledger. Raises `RunNotFoundError`."""
+        ...
+
+    def values(
+        self, run_id: str, wanted: Sequence[tuple[int, str]], *, tenant_id: str
+    ) -> dict[tuple[int, str], bytes]:
+        """The value bytes of some `(seq, field name)`; what is erased or was never there is left out.
+
+        Raises `RunNotFoundError`. Reads no more blocks than it needs.
+        """
+        ...
+
+    def erase(self, run_id: str, targets: Iterable[tuple[int, str]], *, tenant_id: str, reason: str) -> None:
+        """Erases values for good; commitments, facts and root stay, and a tombstone says when and why.
+
+        What could confirm a guess goes too: the step's hash and digests, the path from there on,
+        the signature. Raises `RunNotFoundError`, `RecordGapError` for a value that is not there.
+        """
+        ...
+
+    def rebuild(self) -> int:
+        """Drops and recomputes every projection from the ledgers; how many runs were rebuilt."""
+        ...
+
+    def close(self) -> None:
+        """Lets go of files and connections. Closing twice is fine."""
+        ...
+
+
+@dataclass(slots=True)
+class ImportedRun:
+    """One run that an importer read: events in order, values as bytes, identity decided."""
+
+    run_id: str
+    tenant_id: str
+    events: list[Event]
+    seed: bytes | None = None
+    sealed: SealedRun | None = None
+
+
+class Importer(Protocol):
+    """Reads a foreign file into runs.
+
+    `name` is what `isotrace import NAME FILE` says. `read` yields an `ImportedRun` for each good
+    run and an `ImportFormatError` (not raised: yielded) for each bad one, in file order, so
+    that one bad run does not lose the others. It raises `ImportFormatError` only where nothing of
+    the file can be read. The stream is already decompressed; `where` names it in errors.
+    Importers MUST NOT trust the file: sizes, depth and types are checked.
+    """
+
+    name: str
+
+    def detect(self, head: bytes, where: str) -> bool:
+        """Whether a file that begins with these bytes looks like this format."""
+        ...
+
+    def read(
+        self, stream: BinaryIO, *, where: str, tenant_id: str, as_tenant: bool = False
+    ) -> Iterator[ImportedRun | ImportFormatError]:
+        """The runs of one file. `as_tenant` allows a file of another tenant to be taken over."""
+        ...
+
+
+class Exporter(Protocol):
+    """Writes ledgers to a stream; the importer of the same name reads them back."""
+
+    name: str
+
+    def write(self, ledgers: Iterable[Ledger], stream: BinaryIO) -> int:
+        """Writes all runs; how many there were."""
+        ...

@@ -1,0 +1,308 @@
+"""The ledger of a run: its event types, and the fold from events to a `TraceRecord`.
+
+A run is an append-only list of events. An event states *facts* in the clear and keeps
+*values* (what a user or a model said) apart, as the exact bytes that were recorded, so that a
+value can be withheld or erased while the facts and the run's root stay verifiable.
+
+| type | facts | values |
+|---|---|---|
+| `run_started` | scheme, run_id, origin_run_id, correlation_id, tenant_id, agent_id, seed, frozen_timestamp, entry_point, parent | plan, input, metadata, environment |
+| `step_started` | lineage, kind, skill_name, effect | params, raw_ids |
+| `step_attempt` | lineage, attempt, outcome_category, outcome_code | error |
+| `step_chunk` | lineage, index | chunk |
+| `value_read` | lineage, source | value |
+| `step_finished` | lineage, status, outcome_category, outcome_code, cost_cents, duration_ms, retry_count | outcome_data, error |
+| `violation` | lineage, policy_id | reason |
+| `run_finished` | status, step_count | result, error, metadata |
+| `run_aborted` | reason | metadata |
+
+Optional facts of `step_finished`: `stream` (the outcome is the chunks), `closed_early`,
+`delivered: false` (the agent's own code ended the step, by cancelling or closing it), `child_run_id`,
+`marks` (reasons why this step may not replay).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal, get_args
+
+import orjson
+
+from isotrace.errors import RecordCorruptError, SchemaUnsupportedError
+from isotrace.models import (
+    Erased,
+    Lineage,
+    StepContext,
+    TraceRecord,
+    TraceStatus,
+    TraceStep,
+    Violation,
+)
+
+EventType = Literal[
+    "run_started",
+    "step_started",
+    "step_attempt",
+    "step_chunk",
+    "value_read",
+    "step_finished",
+    "violation",
+    "run_finished",
+    "run_aborted",
+]
+EVENT_TYPES: frozenset[str] = frozenset(get_args(EventType))
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(slots=True)
+class Event:
+    """One line of a ledger.
+
+    `time_us` is microseconds since 1970-01-01 UTC. `facts` holds what stands in the clear,
+    without `seq`, `type` and `time`. `values` maps a field's name to its value bytes (compact
+    JSON in insertion order), or to `Erased` where only the commitment is left.
+    """
+
+    seq: int
+    type: str
+    time_us: int
+    facts: dict[str, Any] = field(default_factory=dict)
+    values: dict[str, bytes | Erased] = field(default_factory=dict)
+
+    @property
+    def lineage(self) -> Lineage:
+        """The step's place in the run; `()` for events of the run itself."""
+        return tuple(self.facts.get("lineage") or ())
+
+    def value(self, name: str, default: Any = None) -> Any:
+        """The value under `name` as plain JSON data, `Erased` if it was, `default` if there is none."""
+        data = self.values.get(name)
+        if data is None:
+            return default
+        return data if isinstance(data, Erased) else orjson.loads(data)
+
+
+def datetime_of(time_us: int) -> datetime:
+    """The aware UTC datetime of a number of microseconds since 1970."""
+    return _EPOCH + timedelta(microseconds=time_us)
+
+
+def microseconds_of(moment: datetime) -> int:
+    """Microseconds since 1970 of an aware datetime; a naive one is taken as UTC."""
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def time_text(time_us: int) -> str:
+    """The form that envelopes carry: UTC, six digits, `Z`."""
+    return datetime_of(time_us).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def lineage_key(lineage: Iterable[int | str]) -> tuple[tuple[int, int, str], ...]:
+    """Sort key of the canonical order of steps.
+
+    Numbers sort as numbers; a keyed branch (`isotrace.branch`) sorts before the numbered
+    children of the same place, because it was opened before the counter moved on.
+    """
+    return tuple((0, 0, part) if isinstance(part, str) else (1, part, "") for part in lineage)
+
+
+class LedgerFold:
+    """Reads events one by one and becomes a `TraceRecord`: `fold` in steps, for runs that still run."""
+
+    def __init__(self) -> None:
+        self._started: Event | None = None
+        self._steps: dict[Lineage, TraceStep] = {}
+        self._chunks: dict[Lineage, list[Any]] = {}
+        self._violations: list[tuple[Lineage, Event]] = []
+        self._metadata: dict[str, Any] = {}
+        self._status = "running"
+        self._completed: datetime | None = None
+
+    def add(self, event: Event) -> None:
+        """Takes the next event.
+
+        Raises `SchemaUnsupportedError` for an event type of a newer version and
+        `RecordCorruptError` where the events contradict each other.
+        """
+        handler = _HANDLERS.get(event.type)
+        if handler is None:
+            raise SchemaUnsupportedError(
+                "unknown event type",
+                where=f"event {event.seq}",
+                expected=", ".join(sorted(EVENT_TYPES)),
+                got=event.type,
+                hint="the run was written by a newer isotrace: upgrade to read it",
+            )
+        if self._started is None and event.type != "run_started":
+            raise RecordCorruptError(
+                "a ledger must begin with run_started", where=f"event {event.seq}", got=event.type
+            )
+        handler(self, event)
+
+    def record(self, root_hash: str | None = None) -> TraceRecord:
+        """The run as far as it has been read. Steps without an end are failures of category
+        INDETERMINATE. Raises `RecordCorruptError` if there was no `run_started`."""
+        if self._started is None:
+            raise RecordCorruptError("a ledger holds no events", expected="run_started first")
+        facts = self._started.facts
+        ordered = sorted(self._steps.items(), key=lambda item: lineage_key(item[0]))
+        index_of: dict[Lineage, int] = {}
+        for index, (lineage, step) in enumerate(ordered):
+            step.step_index = index
+            index_of[lineage] = index
+        return TraceRecord(
+            run_id=facts["run_id"],
+            correlation_id=facts["correlation_id"],
+            tenant_id=facts["tenant_id"],
+            agent_id=facts.get("agent_id"),
+            plan=self._started.value("plan", []),
+            steps=[step for _, step in ordered],
+            started_at=datetime_of(self._started.time_us),
+            completed_at=self._completed,
+            status=self._status,
+            metadata=self._metadata,
+            seed=facts["seed"],
+            frozen_timestamp=facts.get("frozen_timestamp"),
+            root_hash=root_hash,
+            violations=[
+                Violation(
+                    step_index=index_of.get(lineage),
+                    timestamp=datetime_of(event.time_us),
+                    policy_id=event.facts["policy_id"],
+                    reason=event.value("reason", ""),
+                )
+                for lineage, event in self._violations
+            ],
+        )
+
+    def _add_metadata(self, event: Event) -> None:
+        added = event.value("metadata", {})
+        if isinstance(added, Mapping):
+            self._metadata.update(added)
+        elif isinstance(added, Erased):
+            self._metadata["erased"] = True
+
+    def _run_started(self, event: Event) -> None:
+        if self._started is not None:
+            raise RecordCorruptError("a ledger holds two run_started", where=f"event {event.seq}")
+        self._started = event
+        self._add_metadata(event)
+
+    def _step_started(self, event: Event) -> None:
+        facts, lineage = event.facts, event.lineage
+        if lineage in self._steps:
+            raise RecordCorruptError(
+                "two steps have one lineage", where=f"event {event.seq}", got=lineage_text(lineage)
+            )
+        self._steps[lineage] = TraceStep(
+            step_index=-1,
+            skill_name=facts["skill_name"],
+            params=event.value("params", {}),
+            status=TraceStatus.FAILURE,
+            outcome_category="INDETERMINATE",
+            outcome_code=None,
+            outcome_data=None,
+            cost_cents=0.0,
+            duration_ms=0.0,
+            retry_count=0,
+            timestamp=datetime_of(event.time_us),
+            context=StepContext(
+                kind=facts["kind"],
+                lineage=lineage,
+                effect=facts["effect"],
+                start_seq=event.seq,
+                raw_ids=event.value("raw_ids", {}),
+            ),
+        )
+
+    def _step_of(self, event: Event) -> TraceStep:
+        step = self._steps.get(event.lineage)
+        if step is None:
+            raise RecordCorruptError(
+                f"{event.type} of a step that never started",
+                where=f"event {event.seq}",
+                got=lineage_text(event.lineage),
+            )
+        return step
+
+    def _step_attempt(self, event: Event) -> None:
+        step = self._step_of(event)
+        attempt = {key: value for key, value in event.facts.items() if key != "lineage"}
+        if (error := event.value("error")) is not None:
+            attempt["error"] = error
+        if step.context is not None:
+            step.context.attempts.append(attempt)
+
+    def _step_chunk(self, event: Event) -> None:
+        self._step_of(event)
+        self._chunks.setdefault(event.lineage, []).append(event.value("chunk"))
+
+    def _value_read(self, event: Event) -> None:
+        pass
+
+    def _step_finished(self, event: Event) -> None:
+        facts, step = event.facts, self._step_of(event)
+        step.status = TraceStatus(facts["status"])
+        step.outcome_category = facts["outcome_category"]
+        step.outcome_code = facts.get("outcome_code")
+        step.outcome_data = event.value("outcome_data")
+        step.cost_cents = facts.get("cost_cents", 0.0)
+        step.duration_ms = facts.get("duration_ms", 0.0)
+        step.retry_count = facts.get("retry_count", 0)
+        if facts.get("stream"):
+            assembled: dict[str, Any] = {"chunks": self._chunks.pop(event.lineage, [])}
+            if isinstance(step.outcome_data, dict):
+                assembled.update(step.outcome_data)
+            step.outcome_data = assembled
+        context = step.context
+        if context is not None:
+            context.end_seq = event.seq
+            context.error = event.value("error")
+            context.child_run_id = facts.get("child_run_id")
+            context.marks = list(facts.get("marks", ()))
+            if facts.get("closed_early"):
+                context.marks.append("closed_early")
+
+    def _violation(self, event: Event) -> None:
+        self._violations.append((event.lineage, event))
+
+    def _run_finished(self, event: Event) -> None:
+        self._status = event.facts["status"]
+        self._completed = datetime_of(event.time_us)
+        self._add_metadata(event)
+
+    def _run_aborted(self, event: Event) -> None:
+        self._status = "aborted"
+        self._completed = datetime_of(event.time_us)
+        self._add_metadata(event)
+        self._metadata.setdefault("abort_reason", event.facts.get("reason"))
+
+
+_HANDLERS = {name: getattr(LedgerFold, f"_{name}") for name in EVENT_TYPES}
+
+
+def lineage_text(lineage: Iterable[int | str]) -> str:
+    """A lineage as people read it: `0.2.1`; a key of a keyed branch stands in brackets: `0.2[eu].1`."""
+    text = ""
+    for part in lineage:
+        text += f"[{part}]" if isinstance(part, str) else (f".{part}" if text else f"{part}")
+    return text
+
+
+def fold(events: Iterable[Event], root_hash: str | None = None) -> TraceRecord:
+    """The record that these events of one run add up to, by `seq` and without gaps.
+
+    Raises `SchemaUnsupportedError` and `RecordCorruptError` as `LedgerFold.add` does, and
+    `RecordCorruptError` for a gap in `seq`.
+    """
+    state = LedgerFold()
+    for expected, event in enumerate(events):
+        if event.seq != expected:
+            raise RecordCorruptError("events are missing or out of order", expected=expected, got=event.seq)
+        state.add(event)
+    return state.record(root_hash)

@@ -1,0 +1,268 @@
+"""Sealing and verifying a ledger: pure functions over events (`docs/explanation/ledger.md`).
+
+`seal` turns the events of a finished run into commitments, a Merkle root and the rows that
+stores search by. The same events and seed give the same bytes, so a run can be sealed twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from isotrace.errors import RecordCorruptError, RecordGapError
+from isotrace.events import Event, fold, lineage_text, time_text
+from isotrace.hashing import (
+    commitment,
+    inclusion_proof,
+    leaf_data,
+    merkle_root,
+    outcome_digest,
+    path_next,
+    path_start,
+    salt,
+    verify_inclusion,
+)
+from isotrace.models import Erased, TraceRecord, TraceSummary
+
+
+@dataclass(slots=True)
+class Ledger:
+    """A sealed run.
+
+    `events` are all events by `seq`, without gaps. While nothing is erased `seed` (32 bytes)
+    gives every salt; afterwards it is None and `salts` holds those of the values that are left.
+    """
+
+    events: list[Event]
+    root_hash: str
+    seed: bytes | None = None
+    salts: dict[tuple[int, str], bytes] = field(default_factory=dict)
+
+    def salt_of(self, seq: int, name: str) -> bytes:
+        """The 32-byte salt of one value. Raises `RecordGapError` where it was destroyed."""
+        if self.seed is not None:
+            return salt(self.seed, seq, name)
+        try:
+            return self.salts[seq, name]
+        except KeyError:
+            raise RecordGapError(
+                "the salt of a value is gone, so its commitment can't be checked",
+                where=f"event {seq}, value {name!r}",
+            ) from None
+
+    def record(self) -> TraceRecord:
+        """The run as a `TraceRecord`, with `root_hash` set."""
+        return fold(self.events, self.root_hash)
+
+
+@dataclass(slots=True)
+class StepRow:
+    """What a store keeps of a step beside the ledger: narrow, searchable, rebuildable.
+
+    `path` is the chain up to and including this step; `tool_path` the chain over tool steps
+    alone, None for a step of another kind. Digests are 32 bytes, None where content is absent.
+    """
+
+    step_index: int
+    start_seq: int
+    end_seq: int | None
+    lineage: str
+    skill_name: str
+    kind: str
+    status: str
+    determinism_hash: bytes | None
+    path: bytes | None
+    tool_path: bytes | None
+    outcome_digest: bytes | None
+    cost_cents: float
+    duration_ms: float
+
+
+@dataclass(slots=True)
+class Projection:
+    """All that is derived from a ledger for searching: it can be dropped and rebuilt."""
+
+    summary: TraceSummary
+    metadata: dict[str, Any]
+    signature: str | None
+    tool_signature: str | None
+    steps: list[StepRow]
+
+
+@dataclass(slots=True)
+class SealedRun:
+    """A ledger and its projection: what `TraceStore.put` takes."""
+
+    ledger: Ledger
+    projection: Projection
+
+    @property
+    def run_id(self) -> str:
+        return self.projection.summary.run_id
+
+    @property
+    def tenant_id(self) -> str:
+        return self.projection.summary.tenant_id
+
+
+def envelope(event: Event, ledger: Ledger) -> dict[str, Any]:
+    """The event as the root covers it: facts, and a commitment in place of each value."""
+    body: dict[str, Any] = {"seq": event.seq, "type": event.type, "time": time_text(event.time_us)}
+    body.update(event.facts)
+    for name, data in event.values.items():
+        commit = (
+            data.commit
+            if isinstance(data, Erased)
+            else commitment(ledger.salt_of(event.seq, name), data).hex()
+        )
+        body[name] = {"commit": commit}
+    return body
+
+
+def leaves(ledger: Ledger) -> list[bytes]:
+    """The leaf data of every event, by `seq`."""
+    return [leaf_data(envelope(event, ledger)) for event in ledger.events]
+
+
+def seal(events: Sequence[Event], seed: bytes) -> SealedRun:
+    """Seals the events of one run under its 32-byte run seed.
+
+    Raises `RecordCorruptError` where the events do not make a run.
+    """
+    ledger = Ledger(events=list(events), root_hash="", seed=seed)
+    ledger.root_hash = merkle_root(leaves(ledger)).hex()
+    return SealedRun(ledger, project(ledger))
+
+
+def project(ledger: Ledger) -> Projection:
+    """The rows of a ledger. Where params were erased, the step has no hash and the path ends."""
+    record = ledger.record()
+    rows: list[StepRow] = []
+    path: bytes | None = path_start()
+    tool_path: bytes | None = path_start()
+    for step in record.steps:
+        erased = isinstance(step.params, Erased)
+        digest = None if erased else bytes.fromhex(step.determinism_hash())
+        path = None if path is None or digest is None else path_next(path, digest)
+        context = step.context
+        is_tool = context is not None and context.kind == "tool"
+        if is_tool:
+            tool_path = None if tool_path is None or digest is None else path_next(tool_path, digest)
+        outcome = step.outcome_data
+        rows.append(
+            StepRow(
+                step_index=step.step_index,
+                start_seq=context.start_seq if context and context.start_seq is not None else -1,
+                end_seq=context.end_seq if context else None,
+                lineage=lineage_text(context.lineage) if context else "",
+                skill_name=step.skill_name,
+                kind=context.kind if context else "tool",
+                status=step.status.value,
+                determinism_hash=digest,
+                path=path,
+                tool_path=tool_path if is_tool else None,
+                outcome_digest=None
+                if outcome is None or isinstance(outcome, Erased)
+                else bytes.fromhex(outcome_digest(outcome)),
+                cost_cents=step.cost_cents,
+                duration_ms=step.duration_ms,
+            )
+        )
+    return Projection(
+        summary=record.to_summary(),
+        metadata=record.metadata,
+        signature=path.hex() if path is not None else None,
+        tool_signature=tool_path.hex() if tool_path is not None else None,
+        steps=rows,
+    )
+
+
+def verify(ledger: Ledger) -> None:
+    """Recomputes every commitment and the root.
+
+    Raises `RecordCorruptError` (events missing, swapped, altered; a cut tail) or
+    `RecordGapError` (a value without its salt). Returns None: what verifies is as it was sealed.
+    """
+    for expected, event in enumerate(ledger.events):
+        if event.seq != expected:
+            raise RecordCorruptError("events are missing or out of order", expected=expected, got=event.seq)
+    if not ledger.events:
+        raise RecordCorruptError("a ledger holds no events", expected="run_started first")
+    last = ledger.events[-1]
+    if last.type not in ("run_finished", "run_aborted"):
+        raise RecordCorruptError(
+            "the ledger's tail is cut",
+            where=f"event {last.seq}",
+            expected="run_finished or run_aborted last",
+            got=last.type,
+        )
+    root = merkle_root(leaves(ledger)).hex()
+    if root != ledger.root_hash:
+        raise RecordCorruptError(
+            "the ledger does not give its root: an event or a value was altered",
+            run_id=ledger.events[0].facts.get("run_id"),
+            expected=ledger.root_hash,
+            got=root,
+        )
+
+
+@dataclass(slots=True)
+class StepProof:
+    """Evidence that one event belongs to a root (RFC 9162, 2.1.3), without the rest of the run."""
+
+    root_hash: str
+    tree_size: int
+    leaf_index: int
+    envelope: dict[str, Any]
+    path: list[str]
+
+    def holds(self) -> bool:
+        """Whether the proof leads from the envelope to the root."""
+        return verify_inclusion(
+            leaf_data(self.envelope),
+            self.leaf_index,
+            self.tree_size,
+            [bytes.fromhex(node) for node in self.path],
+            bytes.fromhex(self.root_hash),
+        )
+
+
+def prove(ledger: Ledger, seq: int) -> StepProof:
+    """The inclusion proof of the event with this `seq`. Raises `IndexError` beyond the ledger."""
+    data = leaves(ledger)
+    return StepProof(
+        root_hash=ledger.root_hash,
+        tree_size=len(data),
+        leaf_index=seq,
+        envelope=envelope(ledger.events[seq], ledger),
+        path=[node.hex() for node in inclusion_proof(data, seq)],
+    )
+
+
+def erase(ledger: Ledger, targets: set[tuple[int, str]]) -> Ledger:
+    """The same ledger without these values: `(seq, field name)` each.
+
+    The commitments stay, so the root is unchanged; the salts of the erased values and the run
+    seed are gone. Raises `RecordGapError` for a target that the ledger does not hold.
+    """
+    left = set(targets)
+    events: list[Event] = []
+    salts: dict[tuple[int, str], bytes] = {}
+    for event in ledger.events:
+        values: dict[str, bytes | Erased] = {}
+        for name, data in event.values.items():
+            key = (event.seq, name)
+            if isinstance(data, Erased):
+                values[name] = data
+            elif key in left:
+                left.discard(key)
+                values[name] = Erased(commitment(ledger.salt_of(*key), data).hex())
+            else:
+                values[name] = data
+                salts[key] = ledger.salt_of(*key)
+        events.append(Event(event.seq, event.type, event.time_us, dict(event.facts), values))
+    if left:
+        seq, name = min(left)
+        raise RecordGapError("there is no such value to erase", where=f"event {seq}, value {name!r}")
+    return Ledger(events=events, root_hash=ledger.root_hash, seed=None, salts=salts)
