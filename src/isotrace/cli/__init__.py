@@ -1,1 +1,13 @@
+"""The command line. `main` is the entry point; nothing heavier than click loads before a command runs."""
 
+from __future__ import annotations
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command. Returns its exit code: 0 done or match, 1 diverged, 2 invalid record, bad usage
+    or another error, 125 inconclusive, 130 interrupted."""
+    # Imported here: `isotrace.cli.render` and other rooms inside can then be imported without click.
+    from isotrace.cli.app import app  # noqa: PLC0415 - start-up time
+
+    code: int = app.main(argv, standalone_mode=False)
+    return code

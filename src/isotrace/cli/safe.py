@@ -1,0 +1,118 @@
+"""Recorded text on a terminal: shown whole and harmless.
+
+What an agent, a model or a tool said may hold terminal escape codes, controls that
+reorder text (Unicode UTR 36, "Trojan Source"), or lone surrogates that no stream can encode. Here
+each such character becomes a visible stand-in; everything else stays as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+# C0, DEL and C1; soft hyphen; Arabic letter mark; zero-width space and direction marks; line
+# and paragraph separators with the bidi embeddings; invisible operators and isolates; byte order
+# mark; interlinear annotation; tags; surrogates. Zero-width joiners stay: scripts and emoji need them.
+_HARMFUL = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff"
+    "\ufff9-\ufffb\U000e0000-\U000e007f\ud800-\udfff]"
+)
+# In JSON text the C0 controls are escaped already; a line break there is layout.
+_HARMFUL_IN_JSON = re.compile(
+    "[\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff"
+    "\ufff9-\ufffb\U000e0000-\U000e007f\ud800-\udfff]"
+)
+_PICTURES = {"\n": "↵", "\t": "⇥", "\r": "␍", "\x7f": "␡"}
+
+
+def _stand_in(match: re.Match[str]) -> str:
+    char = match[0]
+    if char in _PICTURES:
+        return _PICTURES[char]
+    code = ord(char)
+    if code < 0x20:
+        return chr(0x2400 + code)
+    return f"<U+{code:04X}>"
+
+
+def visible(text: str) -> str:
+    """The text on one line, each control character as a visible stand-in: ESC as `␛`, a line break
+    as `↵`, a bidi control as `<U+202E>`."""
+    return _HARMFUL.sub(_stand_in, text)
+
+
+def visible_lines(text: str) -> list[str]:
+    """As `visible`, but a line break starts a new line and a tab stays four spaces."""
+    return [visible(line.replace("\t", "    ")) for line in text.replace("\r\n", "\n").split("\n")]
+
+
+def _json_escape(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    if code < 0x10000:
+        return f"\\u{code:04x}"
+    code -= 0x10000
+    return f"\\u{0xD800 + (code >> 10):04x}\\u{0xDC00 + (code & 0x3FF):04x}"
+
+
+def json_text(value: Any, *, indent: bool = True) -> str:
+    """JSON that reads back as the same value and can be printed on any terminal: what `visible`
+    would replace is escaped."""
+    if indent:
+        text = json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False)
+    else:
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return _HARMFUL_IN_JSON.sub(_json_escape, text)
+
+
+def shortened(text: str, width: int) -> str:
+    """The text cut to `width` characters, with `…` in place of what is left out."""
+    return text if len(text) <= width else text[: max(width - 1, 0)] + "…"
+
+
+def summary(value: Any, width: int) -> str:
+    """One line that says what a value is: compact JSON, cut within strings first, then at `width`.
+
+    Long lists and objects show how many more there are, so that a message history stays readable.
+    """
+    return shortened(visible(_compact(value, width, 0)), width)
+
+
+def _compact(value: Any, budget: int, depth: int) -> str:
+    if isinstance(value, str):
+        # A part of a value may not use up the whole line.
+        text = value if depth == 0 else shortened(value, max(budget // 2, 12))
+        return json.dumps(text[: budget + 8], ensure_ascii=False)
+    if isinstance(value, dict):
+        if depth >= 3 and value:
+            return f"{{{len(value)}}}"
+        return _joined(
+            [(f"{_key(key)}: ", item) for key, item in value.items()], "{}", budget, depth, len(value)
+        )
+    if isinstance(value, list | tuple):
+        if depth >= 3 and value:
+            return f"[{len(value)}]"
+        return _joined([("", item) for item in value], "[]", budget, depth, len(value))
+    return json.dumps(value, ensure_ascii=False) if _is_json_scalar(value) else str(value)
+
+
+def _is_json_scalar(value: Any) -> bool:
+    return value is None or isinstance(value, bool | int | float)
+
+
+def _key(key: Any) -> str:
+    text = str(key)
+    return text if text.isidentifier() else json.dumps(text, ensure_ascii=False)
+
+
+def _joined(parts: list[tuple[str, Any]], ends: str, budget: int, depth: int, total: int) -> str:
+    shown: list[str] = []
+    used = 0
+    for label, item in parts:
+        if used > budget:
+            shown.append(f"+{total - len(shown)}")
+            break
+        text = label + _compact(item, max(budget - used - len(label), 12), depth + 1)
+        shown.append(text)
+        used += len(text) + 2
+    return ends[0] + ", ".join(shown) + ends[1]
