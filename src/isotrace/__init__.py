@@ -1,3 +1,3 @@
-"""isotrace: records what an AI agent did, re-runs it offline, and says where two runs parted."""
+"""isotrace records what an AI agent did, re-runs it offline, and says whether two runs took the same path."""
 
 __version__ = "0.1.0"
