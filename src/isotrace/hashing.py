@@ -17,14 +17,7 @@ from typing import Any, Final, NamedTuple
 
 from isotrace.canonical import MAX_DEPTH, MAX_INT, MAX_NODES, canonical_bytes
 from isotrace.errors import CycleError, LimitError
-
-try:
-    from isotrace.minted import strip_volatile
-except ModuleNotFoundError:
-
-    def strip_volatile(outcome: Any) -> Any:
-        return outcome
-
+from isotrace.minted import strip_volatile
 
 SCHEME: Final = "iso1"
 DIGITS: Final = 6
@@ -256,7 +249,7 @@ def inclusion_proof(leaf_datas: Sequence[bytes], index: int) -> list[bytes]:
 
 
 def verify_inclusion(leaf_data: bytes, index: int, size: int, path: Sequence[bytes], root: bytes) -> bool:
-    """Whether `path` leads from the leaf to the root of a tree of `size` leaves (RFC 9162 section 2.1.3.2)."""
+    """Whether `path` leads from the leaf to the root of `size` leaves (RFC 9162 section 2.1.3.2)."""
     if not 0 <= index < size:
         return False
     place, last = index, size - 1
@@ -285,6 +278,6 @@ def idempotency_key(tenant: str, origin_run_id: str, lineage: Iterable[int | str
     return H("isotrace/v1/idempotency", canonical_bytes(parts)).hex()
 
 
-def import_run_id(format: str, tenant: str, source_digest: str) -> str:
+def import_run_id(format: str, tenant: str, source_digest: str) -> str:  # noqa: A002  # its word for it
     """The run id of an imported run: the same source gives the same id. 64 hex digits."""
     return H("isotrace/v1/import", canonical_bytes([format, tenant, source_digest])).hex()
