@@ -1,0 +1,132 @@
+"""Byte strings coded against the one before them: a growing message history is written once.
+
+Encoder and decoder each keep a few slots with the last byte string in them. A new string is a
+`Delta`: so many bytes that its slot's string begins with, a middle of its own, so many bytes that the
+slot's string ends with. Both sides then put the new string in the slot.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable
+from typing import NamedTuple
+
+from isotrace.errors import RecordCorruptError
+
+# A shared run shorter than this, at both ends, is not looked for: the coding would cost more than it saves.
+_PROBE = 128
+
+
+class Delta(NamedTuple):
+    """`slot[:prefix] + middle + slot[len(slot) − suffix:]`; prefix and suffix 0 set the slot to `middle`."""
+
+    slot: int
+    prefix: int
+    suffix: int
+    middle: bytes
+
+
+def common_prefix(a: bytes, b: bytes) -> int:
+    """How many leading bytes two strings share, in time linear in that number."""
+    shorter, longer = (a, b) if len(a) <= len(b) else (b, a)
+    limit = len(shorter)
+    if longer.startswith(shorter):
+        return limit
+    # Grows in doubling steps first, so that a difference near the start is found without
+    # comparing all; then bisects the last step. Slices compare as memcmp does.
+    low, step = 0, 64
+    while a[low : low + step] == b[low : low + step]:
+        low += step
+        step *= 2
+    high = min(low + step, limit)
+    while high - low > 1:
+        middle = (low + high) // 2
+        if a[low:middle] == b[low:middle]:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def common_suffix(a: bytes, b: bytes, limit: int) -> int:
+    """How many trailing bytes two strings share, at most `limit`."""
+    if not limit or a[-limit:] == b[-limit:]:
+        return limit
+    end_a, end_b = len(a), len(b)
+    low, step = 0, 64
+    while low + step <= limit and a[end_a - low - step : end_a - low] == b[end_b - low - step : end_b - low]:
+        low += step
+        step *= 2
+    high = min(low + step, limit)
+    while high - low > 1:
+        middle = (low + high) // 2
+        if a[end_a - middle : end_a - low] == b[end_b - middle : end_b - low]:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+class DeltaEncoder:
+    """Codes byte strings; `key` says which of them resemble each other (a skill's params, say).
+
+    At most `slots` strings are kept; the key that was used longest ago loses its slot.
+    """
+
+    def __init__(self, slots: int = 64, min_size: int = 512) -> None:
+        self._slots = slots
+        self._min_size = min_size
+        self._kept: OrderedDict[Hashable, tuple[int, bytes]] = OrderedDict()
+
+    def encode(self, key: Hashable, data: bytes) -> Delta | None:
+        """The coded form, or None for a string under `min_size` bytes, which changes no slot."""
+        if len(data) < self._min_size:
+            return None
+        kept = self._kept.get(key)
+        if kept is None:
+            slot = len(self._kept) if len(self._kept) < self._slots else self._kept.popitem(last=False)[1][0]
+            self._kept[key] = (slot, data)
+            return Delta(slot, 0, 0, data)
+        slot, before = kept
+        self._kept[key] = (slot, data)
+        self._kept.move_to_end(key)
+        prefix = common_prefix(before, data) if before[:_PROBE] == data[:_PROBE] else 0
+        suffix = 0
+        if before[-_PROBE:] == data[-_PROBE:]:
+            suffix = common_suffix(before, data, min(len(before), len(data)) - prefix)
+        return Delta(slot, prefix, suffix, data[prefix : len(data) - suffix])
+
+
+class DeltaDecoder:
+    """The inverse of `DeltaEncoder`, for input that nobody vouches for.
+
+    `max_size` bounds the bytes of one decoded string, and of all slots together.
+    """
+
+    def __init__(self, slots: int = 64, max_size: int = 256 * 1024 * 1024) -> None:
+        self._slots = slots
+        self._max_size = max_size
+        self._kept: dict[int, bytes] = {}
+        self._size = 0
+
+    def decode(self, slot: int, prefix: int, suffix: int, middle: bytes) -> bytes:
+        """The byte string. Raises `RecordCorruptError` for a slot out of range or never set, for
+        lengths that its string does not have, and for a result beyond `max_size`."""
+        if not 0 <= slot < self._slots or prefix < 0 or suffix < 0:
+            raise RecordCorruptError("a delta names no slot", got=f"slot {slot}, {prefix} + {suffix} bytes")
+        before = self._kept.get(slot, b"")
+        if prefix + suffix > len(before):
+            raise RecordCorruptError(
+                "a delta reaches beyond the string before it",
+                expected=f"at most {len(before)} bytes",
+                got=f"{prefix} + {suffix} bytes of slot {slot}",
+            )
+        size = prefix + len(middle) + suffix
+        if self._size - len(before) + size > self._max_size:
+            raise RecordCorruptError(
+                "a delta grows too large", expected=f"at most {self._max_size} bytes", got=f"{size} bytes"
+            )
+        data = before[:prefix] + middle + before[len(before) - suffix :]
+        self._size += size - len(before)
+        self._kept[slot] = data
+        return data
