@@ -31,9 +31,12 @@ from typing import Any, Literal, get_args
 import orjson
 
 from isotrace.errors import RecordCorruptError, SchemaUnsupportedError
+from isotrace.hashing import SCHEME
+from isotrace.jsondiff import MISSING
 from isotrace.models import (
     Erased,
     Lineage,
+    RunContext,
     StepContext,
     TraceRecord,
     TraceStatus,
@@ -120,6 +123,7 @@ class LedgerFold:
         self._chunks: dict[Lineage, list[Any]] = {}
         self._violations: list[tuple[Lineage, Event]] = []
         self._metadata: dict[str, Any] = {}
+        self._context = RunContext()
         self._status = "running"
         self._completed: datetime | None = None
 
@@ -178,6 +182,7 @@ class LedgerFold:
                 )
                 for lineage, event in self._violations
             ],
+            context=self._context,
         )
 
     def _add_metadata(self, event: Event) -> None:
@@ -192,6 +197,13 @@ class LedgerFold:
             raise RecordCorruptError("a ledger holds two run_started", where=f"event {event.seq}")
         self._started = event
         self._add_metadata(event)
+        facts = event.facts
+        self._context.scheme = facts.get("scheme", SCHEME)
+        self._context.origin_run_id = facts.get("origin_run_id")
+        self._context.entry_point = facts.get("entry_point")
+        self._context.parent = facts.get("parent")
+        self._context.input = event.value("input", MISSING)
+        self._context.environment = event.value("environment", MISSING)
 
     def _step_started(self, event: Event) -> None:
         facts, lineage = event.facts, event.lineage
@@ -275,6 +287,8 @@ class LedgerFold:
         self._status = event.facts["status"]
         self._completed = datetime_of(event.time_us)
         self._add_metadata(event)
+        self._context.result = event.value("result", MISSING)
+        self._context.error = event.value("error", MISSING)
 
     def _run_aborted(self, event: Event) -> None:
         self._status = "aborted"

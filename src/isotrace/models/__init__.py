@@ -26,6 +26,7 @@ from isotrace.models.records import (
     TraceSummary,
     Violation,
 )
+from isotrace.models.runs import RunContext
 from isotrace.models.steps import Lineage, StepContext, TraceStatus, TraceStep
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "Erased",
     "Lineage",
     "ParityResult",
+    "RunContext",
     "StepContext",
     "TraceRecord",
     "TraceStatus",

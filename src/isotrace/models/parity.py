@@ -8,7 +8,7 @@ from typing import Any
 
 from isotrace import hashing
 from isotrace.canonical import value_bytes
-from isotrace.errors import CanonicalizationError
+from isotrace.errors import CanonicalizationError, SchemeMismatchError
 from isotrace.jsondiff import MISSING, Change, diff_values
 from isotrace.models.fields import Erased
 from isotrace.models.records import TraceRecord, check_order
@@ -59,14 +59,26 @@ def compare_traces(original: TraceRecord, replay: TraceRecord) -> ParityResult:
     seen there; one run of added, missing or reordered steps is recognised by what follows.
     Content that is absent before any difference is no parity either: `RECORD_GAP`.
 
-    Raises `StepOrderError`, and `CanonicalizationError` if params are not plain values.
+    Raises `StepOrderError`, `SchemeMismatchError` for runs that were recorded under two hash
+    schemes, and `CanonicalizationError` if params are not plain values.
     """
+    check_schemes(original, replay)
     ours, theirs = _hashes_with_gaps(original), _hashes_with_gaps(replay)
     signatures = (_signature_or_empty(ours), _signature_or_empty(theirs))
     step = _first_difference(ours, theirs)
     if step is None:
         return ParityResult(True, *signatures)
     return ParityResult(False, *signatures, step, _reason(original, replay, ours, theirs, step))
+
+
+def check_schemes(original: TraceRecord, replay: TraceRecord) -> None:
+    """Raises `SchemeMismatchError` if both runs say their hash scheme, and not the same one."""
+    if original.context and replay.context and original.context.scheme != replay.context.scheme:
+        raise SchemeMismatchError(
+            "the runs were recorded under two hash schemes, which can't be compared",
+            expected=f"{original.context.scheme} (run {original.run_id})",
+            got=f"{replay.context.scheme} (run {replay.run_id})",
+        )
 
 
 def _hashes_with_gaps(record: TraceRecord) -> list[str | None]:

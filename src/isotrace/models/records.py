@@ -16,6 +16,7 @@ from isotrace.errors import (
     UnverifiedChecksumWarning,
 )
 from isotrace.models.fields import Erased, Fields, read_object, shown, time_or_none, time_text, utc
+from isotrace.models.runs import RunContext
 from isotrace.models.steps import TraceStatus, TraceStep
 
 META_SOURCE: Final = "source"
@@ -141,6 +142,7 @@ class TraceRecord:
     frozen_timestamp: str | None = None
     root_hash: str | None = None
     violations: list[Violation] = field(default_factory=list)
+    context: RunContext | None = None
 
     def __post_init__(self) -> None:
         self.started_at = utc(self.started_at)
@@ -200,6 +202,7 @@ class TraceRecord:
             "frozen_timestamp": self.frozen_timestamp,
             "root_hash": self.root_hash,
             "violations": [violation.to_dict() for violation in self.violations],
+            "context": None if self.context is None else self.context.to_dict(),
             "checksum": None if gap else self.determinism_signature(),
         }
 
@@ -218,6 +221,7 @@ class TraceRecord:
             plan = [read_object(part, f"/plan/{i}") for i, part in enumerate(fields.list("plan"))]
         steps = fields.list("steps")
         violations = fields.list("violations") if data.get("violations") is not None else []
+        context = data.get("context")
         record = cls(
             run_id=fields.text("run_id"),
             correlation_id=fields.text("correlation_id"),
@@ -235,6 +239,7 @@ class TraceRecord:
             violations=[
                 Violation.from_dict(one, pointer=f"/violations/{i}") for i, one in enumerate(violations)
             ],
+            context=None if context is None else RunContext.from_dict(context, pointer="/context"),
         )
         _verify_checksum(record, fields)
         return record
