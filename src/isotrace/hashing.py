@@ -187,14 +187,27 @@ def signature(digests: Iterable[str]) -> str:
 # --- integrity ----------------------------------------------------------------------
 
 
+# HMAC (RFC 2104) over SHA-256, whose block is 64 bytes. `hmac.digest` takes half as long again.
+_INNER = bytes(byte ^ 0x36 for byte in range(256))
+_OUTER = bytes(byte ^ 0x5C for byte in range(256))
+
+
+def _hmac(key: bytes, message: bytes) -> bytes:
+    if len(key) > 64:
+        return hmac.digest(key, message, "sha256")
+    block = key.ljust(64, b"\0")
+    inner = sha256(block.translate(_INNER) + message).digest()
+    return sha256(block.translate(_OUTER) + inner).digest()
+
+
 def salt(seed: bytes, seq: int, name: str) -> bytes:
     """The 32-byte salt of the value `name` of event `seq`, from the 32-byte run seed."""
-    return hmac.digest(seed, _SALT + seq.to_bytes(8, "big") + name.encode(), "sha256")
+    return _hmac(seed, _SALT + seq.to_bytes(8, "big") + name.encode())
 
 
 def commitment(salt: bytes, data: bytes) -> bytes:
     """32 bytes that stand for value bytes, and that say nothing of them without the salt."""
-    return hmac.digest(salt, _COMMITMENT + sha256(data).digest(), "sha256")
+    return _hmac(salt, _COMMITMENT + sha256(data).digest())
 
 
 def leaf_data(envelope: dict[str, Any]) -> bytes:

@@ -45,7 +45,8 @@ def canonical_bytes(value: Any, *, digits: int | None = None) -> bytes:
     try:
         if type(value) not in _CONTAINERS:
             raise NotFast
-        text = _container(value, MAX_DEPTH, 0, _Budget(_shortest if digits is None else _rounding(digits)))
+        form = _shortest if digits is None else _rounding(digits)
+        text = _written(value, 1, [MAX_NODES, MAX_BYTES], form)
         data = text.encode()
         if len(data) <= MAX_BYTES and (len(data) == len(text) or _keys_sort_alike(text, value)):
             return data
@@ -80,6 +81,8 @@ def _rounding(digits: int) -> Callable[[float], str]:
     limit = 10.0 ** (15 - digits)
 
     def rounded(value: float) -> str:
+        if value.is_integer():
+            return _shortest(value)
         if -limit < value < limit:
             text = format(value, form).rstrip("0")
             if text[-1] == ".":
@@ -92,85 +95,71 @@ def _rounding(digits: int) -> Callable[[float], str]:
     return rounded
 
 
-class _Budget:
-    """What is left of the limits while one value is written."""
-
-    __slots__ = ("chars", "form", "nodes")
-
-    def __init__(self, form: Callable[[float], str]) -> None:
-        self.form = form
-        self.nodes = MAX_NODES
-        self.chars = MAX_BYTES
-
-    def open(self, node: Any, chars: int) -> None:
-        """Before a container: its children, and the text that its parent holds so far."""
-        self.nodes -= len(node)
-        self.chars -= chars
-        if self.nodes <= 0 or self.chars < 0:
-            raise NotFast
+# What is left of the limits while one value is written: [nodes, characters].
+_Budget = list[int]
+_Form = Callable[[float], str]
 
 
-def _container(node: Any, left: int, chars: int, budget: _Budget) -> str:
-    if left == 0:
+def _written(node: Any, depth: int, budget: _Budget, form: _Form) -> str:
+    """The text of a container. Written out rather than split up: calls are what costs here."""
+    budget[0] -= len(node)
+    if depth > MAX_DEPTH or budget[0] <= 0 or budget[1] < 0:
         raise NotFast
-    budget.open(node, chars)
-    return _object(node, left, budget) if type(node) is dict else _array(node, left, budget)
-
-
-def _object(node: dict[str, Any], left: int, budget: _Budget) -> str:
     parts: list[str] = []
     chars = 0
-    for key in sorted(node):
-        if type(key) is not str:
-            raise NotFast
-        child = node[key]
-        kind = type(child)
-        if kind is str:
-            # One long string may stand here many times: count before it is copied.
-            chars += len(child)
-            if chars > MAX_BYTES:
+    if type(node) is dict:
+        for key in sorted(node):
+            if type(key) is not str:
                 raise NotFast
-            parts.append(f"{_quoted(key)}:{_quoted(child)}")
-        elif kind is dict or kind is list or kind is tuple:
-            parts.append(f"{_quoted(key)}:{_container(child, left - 1, chars, budget)}")
-            chars = 0
-        else:
-            parts.append(f"{_quoted(key)}:{_atom(child, kind, budget.form)}")
-    text = f"{{{','.join(parts)}}}"
-    budget.chars -= len(text)
+            child = node[key]
+            kind = type(child)
+            if kind is str:
+                # One long string may stand here many times: counted before it is copied.
+                chars += len(child)
+                if chars > MAX_BYTES:
+                    raise NotFast
+                parts.append(f"{_quoted(key)}:{_quoted(child)}")
+            elif kind is int:
+                if not -MAX_INT <= child <= MAX_INT:
+                    raise NotFast
+                parts.append(f"{_quoted(key)}:{child}")
+            elif kind is dict or kind is list or kind is tuple:
+                budget[1] -= chars
+                chars = 0
+                parts.append(f"{_quoted(key)}:{_written(child, depth + 1, budget, form)}")
+            else:
+                parts.append(f"{_quoted(key)}:{_atom(child, kind, form)}")
+        text = f"{{{','.join(parts)}}}"
+    else:
+        for child in node:
+            kind = type(child)
+            if kind is str:
+                chars += len(child)
+                if chars > MAX_BYTES:
+                    raise NotFast
+                parts.append(_quoted(child))
+            elif kind is dict or kind is list or kind is tuple:
+                budget[1] -= chars
+                chars = 0
+                parts.append(_written(child, depth + 1, budget, form))
+            else:
+                parts.append(_atom(child, kind, form))
+        text = f"[{','.join(parts)}]"
+    budget[1] -= len(text)
     return text
 
 
-def _array(node: list[Any] | tuple[Any, ...], left: int, budget: _Budget) -> str:
-    parts: list[str] = []
-    chars = 0
-    for child in node:
-        kind = type(child)
-        if kind is str:
-            chars += len(child)
-            if chars > MAX_BYTES:
-                raise NotFast
-            parts.append(_quoted(child))
-        elif kind is dict or kind is list or kind is tuple:
-            parts.append(_container(child, left - 1, chars, budget))
-            chars = 0
-        else:
-            parts.append(_atom(child, kind, budget.form))
-    text = f"[{','.join(parts)}]"
-    budget.chars -= len(text)
-    return text
-
-
-def _atom(value: Any, kind: type, form: Callable[[float], str]) -> str:
-    if kind is int:
-        if -MAX_INT <= value <= MAX_INT:
-            return int.__repr__(value)
-    elif value is None:
+def _atom(value: Any, kind: type, form: _Form) -> str:
+    if value is None:
         return "null"
-    elif kind is bool:
-        return "true" if value else "false"
-    elif kind is float:
+    if value is True:
+        return "true"
+    if value is False:
+        return "false"
+    if kind is float:
         return form(value)
+    if kind is int and -MAX_INT <= value <= MAX_INT:
+        return int.__repr__(value)
     raise NotFast
 
 
