@@ -78,6 +78,11 @@ def summary(value: Any, width: int) -> str:
     return shortened(visible(_compact(value, width, 0)), width)
 
 
+def plain(value: Any, width: int) -> str:
+    """As `summary`, but a text stands without quotes."""
+    return shortened(visible(value), width) if isinstance(value, str) else summary(value, width)
+
+
 def _compact(value: Any, budget: int, depth: int) -> str:
     if isinstance(value, str):
         # A part of a value may not use up the whole line.

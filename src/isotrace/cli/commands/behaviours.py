@@ -1,0 +1,54 @@
+"""`isotrace behaviours`"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import click
+
+from isotrace.cli.face import Face, with_face
+from isotrace.cli.options import kind_option, with_selection
+from isotrace.operations import Selection, behaviours
+
+
+@click.command("behaviours")
+@click.option(
+    "--by",
+    required=True,
+    metavar="KEY",
+    help="Group by this metadata key (task, model, …), or by agent, correlation or status.",
+)
+@kind_option
+@click.option(
+    "--runs",
+    "runs_per_group",
+    type=click.IntRange(min=2),
+    metavar="N",
+    help="Only groups of exactly so many runs.",
+)
+@with_selection(None)
+@with_face
+def command(
+    face: Face,
+    by: str,
+    kinds: tuple[str, ...],
+    runs_per_group: int | None,
+    select: Callable[[str], Selection],
+) -> None:
+    """Group runs and say which groups always took the same path.
+
+    For each group: how many runs, how many distinct paths among them, and the index of the first
+    step (of the chosen kinds) at which not all of them agree. With --json: groups, identical, and
+    how paths and first divergences spread.
+    """
+    from isotrace.cli.render.console import make_console, progress
+    from isotrace.cli.render.tables import print_behaviours
+
+    with face.store() as store, progress("reading runs") as bar:
+        found = behaviours(
+            store, select(face.tenant), by=by, kinds=kinds, runs_per_group=runs_per_group, progress=bar
+        )
+    if face.json:
+        face.print_json(found.to_dict())
+    else:
+        print_behaviours(make_console(), found)

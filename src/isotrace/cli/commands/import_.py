@@ -1,0 +1,56 @@
+"""`isotrace import`"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from isotrace.cli.face import Face, with_face
+from isotrace.cli.safe import visible
+from isotrace.operations import ImportReport, import_files
+
+_LISTED = 20
+
+
+@click.command("import")
+@click.argument("format_name", metavar="FORMAT")
+@click.argument(
+    "paths", metavar="FILE…", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path)
+)
+@click.option(
+    "--as-tenant", is_flag=True, help="Take runs over that an exported file names another tenant for."
+)
+@with_face
+def command(face: Face, format_name: str, paths: tuple[Path, ...], as_tenant: bool) -> int:
+    """Import runs from files of other tools.
+
+    FORMAT is jsonl, tau-bench, tau2, mini-swe-agent, or auto. A FILE may be compressed (gzip, zstd)
+    or a folder, which is searched whole. Runs that are there already are skipped; a bad run is
+    reported and does not lose the others, and the command then exits with 2.
+    """
+    from isotrace.cli.render.console import progress
+
+    with face.store(create=True) as store, progress("importing") as bar:
+        report = import_files(
+            store, format_name, paths, tenant_id=face.tenant, as_tenant=as_tenant, progress=bar
+        )
+    if face.json:
+        face.print_json(report.to_dict())
+    else:
+        _print_report(report)
+    return 2 if report.errors else 0
+
+
+def _print_report(report: ImportReport) -> None:
+    files = f"{report.files} file{'' if report.files == 1 else 's'}"
+    line = f"imported {report.runs:,} runs, {report.steps:,} steps from {files}"
+    if report.skipped:
+        line += f"; {report.skipped:,} were there already"
+    if report.ignored:
+        line += f"; {len(report.ignored)} files of no known format"
+    click.echo(line)
+    for error in report.errors[:_LISTED]:
+        click.echo(visible(f"isotrace: {error}"), err=True)
+    if len(report.errors) > _LISTED:
+        click.echo(f"isotrace: … and {len(report.errors) - _LISTED} more errors: --json", err=True)

@@ -1,0 +1,66 @@
+"""`isotrace show`"""
+
+from __future__ import annotations
+
+import click
+
+from isotrace.cli.face import Face, with_face
+from isotrace.errors import UsageError
+from isotrace.models import Erased, TraceRecord, TraceStep
+from isotrace.operations import show
+
+
+def _range_of(text: str | None, count: int) -> slice | None:
+    """`10:20`, `:5`, `-3:` as a slice. Raises `UsageError`."""
+    if text is None:
+        return None
+    first, colon, last = text.partition(":")
+    try:
+        if not colon:
+            raise ValueError
+        return slice(int(first) if first else None, int(last) if last else None)
+    except ValueError:
+        raise UsageError(
+            f"{text!r} is not a range of steps", expected=f"FROM:TO, such as 10:20 or -5:, of {count} steps"
+        ) from None
+
+
+def _step_of(record: TraceRecord, index: int) -> TraceStep:
+    if not 0 <= index < len(record.steps):
+        raise UsageError(
+            f"the run has no step {index}",
+            run_id=record.run_id,
+            expected=f"0 to {len(record.steps) - 1}" if record.steps else "no step at all: the run is empty",
+        )
+    return record.steps[index]
+
+
+def _signature_of(record: TraceRecord) -> str | None:
+    erased = any(isinstance(step.params, Erased) for step in record.steps)
+    return None if erased else record.determinism_signature()
+
+
+@click.command("show")
+@click.argument("run")
+@click.option("--step", "step_index", type=int, metavar="N", help="One step in full: params, outcome, error.")
+@click.option("--steps", "steps_range", metavar="FROM:TO", help="These steps of the timeline only.")
+@with_face
+def command(face: Face, run: str, step_index: int | None, steps_range: str | None) -> None:
+    """Show one run as a timeline, or one of its steps in full.
+
+    With --json: the whole record (with --step: that step).
+    """
+    with face.store() as store:
+        record = show(store, run, tenant_id=face.tenant)
+    chosen = _range_of(steps_range, len(record.steps))
+    step = None if step_index is None else _step_of(record, step_index)
+    if face.json:
+        face.print_json(step.to_dict() if step else record.to_dict())
+        return
+    from isotrace.cli.render.console import make_console
+    from isotrace.cli.render.timeline import show_record, show_step
+
+    if step is not None:
+        show_step(make_console(), record, step)
+    else:
+        show_record(make_console(), record, steps=chosen, signature=_signature_of(record))

@@ -1,0 +1,167 @@
+"""Options that several commands share: which runs a command is about, and how runs are compared."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from isotrace.clock import SYSTEM
+from isotrace.compare import Rules
+from isotrace.contracts import RunQuery
+from isotrace.events import datetime_of
+from isotrace.operations import Selection, key_values, moment
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+LEVELS = ("exact", "decisions", "skeleton", "outcome")
+
+kind_option: Any = click.option(
+    "--kind",
+    "kinds",
+    multiple=True,
+    metavar="KIND",
+    help="Only steps of this kind: llm, tool, retrieval, code, agent, timer. May be repeated.",
+)
+
+_COMPARING = [
+    click.option(
+        "--level",
+        type=click.Choice(LEVELS),
+        default="decisions",
+        show_default=True,
+        help="What must be equal: path and outcomes, the path, skills and statuses, or the result alone.",
+    ),
+    kind_option,
+    click.option(
+        "--ignore",
+        multiple=True,
+        metavar="TARGET",
+        help="Leave this out: a JSON Pointer such as /messages/*/id, or SKILL:/pointer.",
+    ),
+    click.option(
+        "--tolerance",
+        multiple=True,
+        metavar="[TARGET=]N|N%",
+        help="Numbers may be so far apart, there or everywhere.",
+    ),
+    click.option(
+        "--normalize",
+        multiple=True,
+        metavar="[TARGET=]NAME",
+        help="Bring texts into a common form first.",
+    ),
+    click.option(
+        "--budget",
+        multiple=True,
+        metavar="WHAT=N|N%",
+        help="Warn where cost, duration or tokens are further apart.",
+    ),
+]
+
+
+def with_comparing(function: Function) -> Function:
+    """Adds the comparing options to a command, which gets `level` and `rules`."""
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **options: Any) -> Any:
+        chosen = {name: options.pop(name) for name in ("ignore", "tolerance", "normalize", "budget")}
+        rules = Rules.parse(**chosen, kinds=options.pop("kinds") or None)
+        return function(*args, rules=rules, **options)
+
+    for option in reversed(_COMPARING):
+        wrapped = option(wrapped)
+    return wrapped  # type: ignore[return-value] # click adds the options to whatever it is given
+
+
+_OPTIONS = [
+    click.option("--agent", "agent_id", metavar="ID", help="Runs of this agent."),
+    click.option(
+        "--status",
+        type=click.Choice(["running", "completed", "failed", "aborted"]),
+        help="Runs that ended so.",
+    ),
+    click.option("--skill", metavar="NAME", help="Runs with a step of this skill."),
+    click.option("--correlation", "correlation_id", metavar="ID", help="Runs of this request."),
+    click.option(
+        "--meta",
+        "metadata",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Runs whose metadata has this value; the same key again means: or that one.",
+    ),
+    click.option("--signature", metavar="HEX", help="Runs of this path."),
+    click.option("--root", "root_hash", metavar="HEX", help="The run with this root."),
+    click.option(
+        "--since", metavar="TIME", help="Started at or after: 2026-11-22, 2026-11-22T13:00Z, 2h, 7d."
+    ),
+    click.option("--until", metavar="TIME", help="Started before."),
+    click.option("--min-cost", type=float, metavar="CENTS", help="Runs that cost at least this."),
+    click.option("--max-cost", type=float, metavar="CENTS", help="Runs that cost at most this."),
+    click.option("--violations", is_flag=True, help="Runs that violated a policy."),
+    click.option("--policy", metavar="ID", help="Runs that violated this policy."),
+]
+
+
+def with_selection(default_limit: int | None) -> Callable[[Function], Function]:
+    """Adds the selecting options to a command, which gets `select`: a function from a tenant to a
+    `Selection`. `--limit` is the default unless given; None selects all."""
+
+    def decorate(function: Function) -> Function:
+        @functools.wraps(function)
+        def wrapped(*args: Any, **options: Any) -> Any:
+            chosen = {name: options.pop(name) for name in _NAMES}
+            return function(*args, select=lambda tenant: _selection(tenant, chosen), **options)
+
+        shown = "all" if default_limit is None else str(default_limit)
+        limit = click.option(
+            "--limit",
+            type=click.IntRange(min=1),
+            default=default_limit,
+            metavar="N",
+            help=f"At most so many runs, the newest. Default: {shown}.",
+        )
+        for option in reversed([*_OPTIONS, limit]):
+            wrapped = option(wrapped)
+        return wrapped  # type: ignore[return-value] # click adds the options to whatever it is given
+
+    return decorate
+
+
+_NAMES = (
+    "agent_id",
+    "status",
+    "skill",
+    "correlation_id",
+    "metadata",
+    "signature",
+    "root_hash",
+    "since",
+    "until",
+    "min_cost",
+    "max_cost",
+    "violations",
+    "policy",
+    "limit",
+)
+
+
+def _selection(tenant: str, chosen: dict[str, Any]) -> Selection:
+    now = datetime_of(SYSTEM.now_us())
+    base = RunQuery(
+        tenant_id=tenant,
+        agent_id=chosen["agent_id"],
+        status=chosen["status"],
+        correlation_id=chosen["correlation_id"],
+        skill=chosen["skill"],
+        signature=chosen["signature"],
+        root_hash=chosen["root_hash"],
+        since=moment(chosen["since"], now) if chosen["since"] else None,
+        until=moment(chosen["until"], now) if chosen["until"] else None,
+        min_cost_cents=chosen["min_cost"],
+        max_cost_cents=chosen["max_cost"],
+        violation=chosen["policy"] or (True if chosen["violations"] else None),
+    )
+    return Selection(base, key_values(chosen["metadata"]), chosen["limit"])

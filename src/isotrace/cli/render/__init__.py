@@ -1,0 +1,1 @@
+"""What people see: everything that needs rich. Recorded text enters as `Text`, never as markup."""

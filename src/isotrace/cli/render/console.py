@@ -1,0 +1,177 @@
+"""The terminal: its width and colours, the glyphs it can show, and numbers as people read them."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.text import Text
+
+from isotrace.cli.safe import shortened, visible
+
+PIPE_WIDTH = 200
+"""Columns where there is no terminal to ask: wide, so that a program reading along loses nothing."""
+
+PROGRESS_AFTER_S = 1.0
+
+STATUS_STYLES = {
+    "success": "green",
+    "completed": "green",
+    "failure": "red",
+    "failed": "red",
+    "retry": "yellow",
+    "skipped": "bright_black",
+    "aborted": "magenta",
+    "running": "cyan",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Glyphs:
+    """The signs of one output encoding; each is one column wide."""
+
+    kinds: dict[str, str]
+    statuses: dict[str, str]
+    arrow: str
+    bar: str
+    guide: str
+    rule: str
+    flag: str
+    divider: str
+    other: str
+
+
+_UNICODE = Glyphs(
+    kinds={"llm": "◆", "tool": "▸", "retrieval": "◇", "code": "λ", "agent": "»", "timer": "◷"},
+    statuses={"success": "✓", "failure": "✗", "retry": "↻", "skipped": "⊘"},
+    arrow="→",
+    bar="━",
+    guide="┊",
+    rule="─",
+    flag="⚑",
+    divider="│",
+    other="•",
+)
+_ASCII = Glyphs(
+    kinds={"llm": "*", "tool": ">", "retrieval": "?", "code": "=", "agent": "@", "timer": "o"},
+    statuses={"success": "+", "failure": "x", "retry": "r", "skipped": "-"},
+    arrow="->",
+    bar="=",
+    guide=":",
+    rule="-",
+    flag="!",
+    divider="|",
+    other=".",
+)
+
+
+def make_console(*, stderr: bool = False) -> Console:
+    """A console for people: coloured on a terminal unless `NO_COLOR`, plain and wide in a pipe."""
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() or os.environ.get("COLUMNS") else PIPE_WIDTH
+    return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False, soft_wrap=False)
+
+
+def glyphs_of(console: Console) -> Glyphs:
+    """What this console can show."""
+    return _UNICODE if console.encoding.lower().startswith("utf") else _ASCII
+
+
+def safe(text: str, width: int | None = None, style: str = "") -> Text:
+    """Recorded text on one line, harmless, cut to `width` columns if given."""
+    shown = visible(text)
+    return Text(shown if width is None else cut_cells(shown, width), style=style)
+
+
+def cut_cells(text: str, width: int) -> str:
+    """The text cut to `width` terminal columns: a CJK character takes two."""
+    if len(text) * 2 <= width:
+        return text
+    cut = Text(text)
+    if cut.cell_len <= width:
+        return text
+    cut.truncate(max(width, 1), overflow="ellipsis")
+    return cut.plain
+
+
+def duration(ms: float) -> str:
+    """`850 µs`, `12.5 ms`, `3.20 s`, `4 min 05 s`, `2 h 03 min`."""
+    if ms < 1:
+        return f"{ms * 1000:.0f} µs"
+    if ms < 1000:
+        return f"{ms:.1f} ms" if ms < 100 else f"{ms:.0f} ms"
+    seconds = ms / 1000
+    if seconds < 60:
+        return f"{seconds:.2f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def cost(cents: float) -> str:
+    """`0.42 ¢`, or `$1.27` from a dollar on; empty for nothing."""
+    if not cents:
+        return ""
+    return f"${cents / 100:,.2f}" if cents >= 100 else f"{cents:.2g} ¢"
+
+
+def moment(when: datetime | None) -> str:
+    """UTC to the second."""
+    return "" if when is None else when.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def short_id(text: str | None, digits: int = 12) -> str:
+    """The first digits of an id or hash."""
+    return shortened(visible(text), digits + 1).removesuffix("…")[:digits] if text else ""
+
+
+class DelayedProgress:
+    """A bar on stderr that shows itself only after a second, and only on a terminal."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._since = time.monotonic()
+        self._bar: Progress | None = None
+        self._task = None
+
+    def __call__(self, done: int, total: int, detail: str = "") -> None:
+        """Tells how far the work is."""
+        if self._bar is None:
+            if time.monotonic() - self._since < PROGRESS_AFTER_S or not sys.stderr.isatty():
+                return
+            self._bar = Progress(
+                TextColumn("{task.description}", markup=False),
+                BarColumn(),
+                MofNCompleteColumn(),
+                console=make_console(stderr=True),
+                transient=True,
+            )
+            self._bar.start()
+            self._bar.add_task(self._what, total=total)
+        (task,) = self._bar.task_ids
+        self._bar.update(
+            task, completed=done, total=total, description=f"{self._what} {visible(detail)}".strip()
+        )
+
+    def close(self) -> None:
+        """Removes the bar."""
+        if self._bar is not None:
+            self._bar.stop()
+
+
+@contextmanager
+def progress(what: str) -> Iterator[DelayedProgress]:
+    """A `DelayedProgress` for the block, removed at its end, also when it fails."""
+    bar = DelayedProgress(what)
+    try:
+        yield bar
+    finally:
+        bar.close()

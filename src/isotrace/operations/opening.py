@@ -1,0 +1,50 @@
+"""Opening the store that a command or a call is about."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from isotrace import registry
+from isotrace.contracts import TraceStore
+from isotrace.record import adopt_journals, flush
+from isotrace.record.home import default_store_url, journal_folder
+
+IN_MEMORY = "memory:"
+_SQLITE = "sqlite:///"
+
+
+def open_store(url: str | None = None, *, create: bool = False) -> TraceStore:
+    """The store at `url`, else at `ISOTRACE_STORE`, else `./.isotrace/traces.db`.
+
+    Runs of this process that have ended are in it, and runs of processes that were killed are
+    adopted first. Unless `create`, a file that does not exist is not made: where nothing was
+    recorded yet the default store reads as an empty one, any other raises
+    `StoreUnavailableError`. Raises as `registry.open_store` does.
+    """
+    flush()
+    chosen = url or default_store_url()
+    file = store_file(chosen)
+    if file is not None and not file.exists() and not create and not _journals(chosen):
+        if file != store_file(default_store_url()):
+            return registry.open_store(chosen, create=False)  # which says what is wrong
+        return registry.open_store(IN_MEMORY)
+    store = registry.open_store(chosen)
+    try:
+        adopt_journals(store)
+    except BaseException:
+        store.close()
+        raise
+    return store
+
+
+def store_file(url: str) -> Path | None:
+    """The file of an embedded store, None for a store of another kind."""
+    if url.startswith(_SQLITE):
+        return Path(url.removeprefix(_SQLITE))
+    return None if url.startswith(IN_MEMORY) or "://" in url else Path(url)
+
+
+def _journals(url: str) -> list[Path]:
+    """The journals that wait to be adopted: their runs are worth a new store."""
+    folder = journal_folder(url)
+    return [] if folder is None or not folder.is_dir() else list(folder.iterdir())

@@ -1,0 +1,120 @@
+"""Finding runs: one by name, many by a query, and those that are still running."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from itertools import product
+
+from isotrace.contracts import RunItem, RunQuery, Scalar, TraceStore
+from isotrace.errors import QueryError, RunNotFoundError, UsageError
+from isotrace.models import TraceRecord
+
+PAGE = 1000
+"""How many runs one page of a longer listing holds."""
+
+_BEFORE_LAST = re.compile(r"@last~(\d+)")
+_AGO = re.compile(r"(\d+)(s|m|h|d|w)")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which runs a command is about. Like `RunQuery`, but a metadata key may have several
+    values, any of which fits, and `limit` may be any positive number or None for all."""
+
+    base: RunQuery = field(default_factory=RunQuery)
+    metadata: Mapping[str, Sequence[Scalar]] = field(default_factory=dict)
+    limit: int | None = 100
+
+    def queries(self) -> list[RunQuery]:
+        """The store queries whose answers together are the selection; no run is in two of them."""
+        keys = list(self.metadata)
+        choices = [list(dict.fromkeys(self.metadata[key])) for key in keys]
+        return [
+            replace(self.base, metadata=dict(zip(keys, chosen, strict=True))) for chosen in product(*choices)
+        ]
+
+
+def find_run(store: TraceStore, name: str, *, tenant_id: str) -> str:
+    """The id of the run that `name` means: an id, a unique prefix, `@last`, or `@last~N`.
+
+    Raises `RunNotFoundError` and `AmbiguousRunError`.
+    """
+    match = _BEFORE_LAST.fullmatch(name)
+    if match is None:
+        return store.resolve(name, tenant_id=tenant_id)
+    back = int(match[1])
+    for position, item in enumerate(_pages(store, RunQuery(tenant_id=tenant_id), back + 1)):
+        if position == back:
+            return item.summary.run_id
+    raise RunNotFoundError(
+        f"there is no {name}: the store holds fewer runs than that",
+        got=name,
+        hint="`isotrace ls` lists the runs",
+    )
+
+
+def list_runs(store: TraceStore, selection: Selection) -> list[RunItem]:
+    """The selected runs, newest first by recording time. Raises `QueryError`."""
+    if selection.limit is not None and selection.limit < 1:
+        raise QueryError("a limit must be at least 1", got=selection.limit)
+    queries = selection.queries()
+    if len(queries) == 1:
+        return list(_pages(store, queries[0], selection.limit))
+    # Pages of several queries can't be merged by recording time, which a listing does not carry;
+    # the start comes nearest to it.
+    runs = [item for query in queries for item in _pages(store, query, selection.limit)]
+    runs.sort(key=lambda item: item.summary.started_at, reverse=True)
+    return runs[: selection.limit]
+
+
+def _pages(store: TraceStore, query: RunQuery, limit: int | None) -> Iterator[RunItem]:
+    left = limit
+    after = query.after
+    while left is None or left > 0:
+        page = store.query(replace(query, limit=PAGE if left is None else min(left, PAGE), after=after))
+        yield from page.runs
+        if page.next is None:
+            return
+        after = page.next
+        if left is not None:
+            left -= len(page.runs)
+
+
+def show(store: TraceStore, name: str, *, tenant_id: str) -> TraceRecord:
+    """The run's record. Raises as `find_run` does."""
+    return store.ledger(find_run(store, name, tenant_id=tenant_id), tenant_id=tenant_id).record()
+
+
+def moment(text: str, now: datetime) -> datetime:
+    """The time that a person means: ISO 8601 (no zone = UTC), a day, or an age such as `2h`, `7d`.
+
+    Raises `UsageError`.
+    """
+    if match := _AGO.fullmatch(text.strip()):
+        return now - timedelta(seconds=int(match[1]) * _SECONDS[match[2]])
+    try:
+        parsed = datetime.fromisoformat(text.strip())
+    except ValueError:
+        raise UsageError(
+            f"{text!r} is not a time",
+            expected="ISO 8601 such as 2026-11-22 or 2026-11-22T13:00Z, or an age such as 30m, 2h, 7d",
+        ) from None
+    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+
+
+def key_values(pairs: Sequence[str]) -> dict[str, list[str]]:
+    """`["task=13", "model=a", "model=b"]` as `{"task": ["13"], "model": ["a", "b"]}`.
+
+    Raises `UsageError` for a text without `=`.
+    """
+    found: dict[str, list[str]] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise UsageError(f"{pair!r} is not KEY=VALUE", expected="for example task=13")
+        found.setdefault(key, []).append(value)
+    return found
