@@ -48,13 +48,17 @@ class RunQuery:
 
 @dataclass(frozen=True, slots=True)
 class RunItem:
-    """A run in a listing: its summary, and what the summary has no field for."""
+    """A run in a listing: its summary, and what the summary has no field for.
+
+    `local` is `SealedRun.local` as it was put.
+    """
 
     summary: TraceSummary
     signature: str | None
     tool_signature: str | None
     root_hash: str | None
     metadata: Mapping[str, Any]
+    local: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +118,14 @@ class TraceStore(Protocol):
 
     def steps(self, run_id: str, *, tenant_id: str, start: int = 0, stop: int | None = None) -> list[StepRow]:
         """Rows of steps start..stop−1 by step_index, without reading the ledger. Raises `RunNotFoundError`."""
+        ...
+
+    def path_at(self, run_id: str, k: int, *, tenant_id: str) -> bytes | None:
+        """`path_k`, the chain over the run's first k steps (32 bytes); None where an erased step breaks it.
+
+        One look-up, so that the first divergence of two runs is a binary search. Raises
+        `RunNotFoundError`, and `IndexError` for k outside 0..n.
+        """
         ...
 
     def values(

@@ -1,0 +1,268 @@
+"""The store that others are held against: as plain as the words of `TraceStore`, gone with the process."""
+
+from __future__ import annotations
+
+import copy
+import json
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from isotrace import ledger as ledgers
+from isotrace.clock import SYSTEM, Clock
+from isotrace.contracts import Page, RunItem, RunQuery, Scalar
+from isotrace.errors import AmbiguousRunError, ConflictError, RunNotFoundError, StoreError
+from isotrace.events import microseconds_of
+from isotrace.hashing import path_start
+from isotrace.ledger import Ledger, Projection, SealedRun, StepRow
+from isotrace.stores.queries import Cursors, check_query
+
+ValueKey = tuple[int, str]
+
+
+@dataclass(slots=True)
+class _Kept:
+    """A run and its place in the order of recording."""
+
+    position: int
+    run: SealedRun
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """That something was erased: what, when (microseconds since 1970) and why."""
+
+    run_id: str
+    tenant_id: str
+    targets: tuple[ValueKey, ...]
+    erased_us: int
+    reason: str
+
+
+class MemoryStore:
+    """A `TraceStore` in this process's memory. What goes in and comes out is copied, never shared."""
+
+    url = "memory:"
+
+    def __init__(self, *, clock: Clock = SYSTEM) -> None:
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._kept: dict[tuple[str, str], _Kept] = {}
+        self._cursors = Cursors(clock.random_bytes(16))
+        self._closed = False
+        self.tombstones: list[Tombstone] = []
+
+    # --- writing --------------------------------------------------------------------
+
+    def put(self, run: SealedRun) -> bool:
+        with self._lock:
+            self._check_open()
+            key = (run.tenant_id, run.run_id)
+            kept = self._kept.get(key)
+            if kept is None:
+                self._kept[key] = _Kept(len(self._kept) + 1, _copy(run))
+                return True
+            if kept.run.ledger.root_hash != run.ledger.root_hash:
+                raise ConflictError(
+                    "another run stands under this id; it stays as it is",
+                    run_id=run.run_id,
+                    expected=f"root {kept.run.ledger.root_hash}",
+                    got=f"root {run.ledger.root_hash}",
+                )
+            return False
+
+    def erase(self, run_id: str, targets: Iterable[ValueKey], *, tenant_id: str, reason: str) -> None:
+        wanted = set(targets)
+        with self._lock:
+            kept = self._find(run_id, tenant_id)
+            if not wanted:
+                return
+            ledger = ledgers.erase(kept.run.ledger, wanted)
+            kept.run = SealedRun(ledger, ledgers.project(ledger))
+            self.tombstones.append(
+                Tombstone(run_id, tenant_id, tuple(sorted(wanted)), self._clock.now_us(), reason)
+            )
+
+    def rebuild(self) -> int:
+        with self._lock:
+            self._check_open()
+            for kept in self._kept.values():
+                kept.run = SealedRun(kept.run.ledger, ledgers.project(kept.run.ledger))
+            return len(self._kept)
+
+    # --- one run --------------------------------------------------------------------
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreError("the store is closed", where=self.url)
+
+    def _find(self, run_id: str, tenant_id: str) -> _Kept:
+        self._check_open()
+        kept = self._kept.get((tenant_id, run_id))
+        if kept is None:
+            raise RunNotFoundError("there is no such run", run_id=run_id, where=f"tenant {tenant_id}")
+        return kept
+
+    def ledger(self, run_id: str, *, tenant_id: str) -> Ledger:
+        with self._lock:
+            return _copy_ledger(self._find(run_id, tenant_id).run.ledger)
+
+    def get(self, run_id: str, *, tenant_id: str) -> RunItem:
+        with self._lock:
+            return _item(self._find(run_id, tenant_id).run)
+
+    def steps(self, run_id: str, *, tenant_id: str, start: int = 0, stop: int | None = None) -> list[StepRow]:
+        with self._lock:
+            rows = self._find(run_id, tenant_id).run.projection.steps
+            return [
+                copy.copy(row)
+                for row in rows
+                if start <= row.step_index and (stop is None or row.step_index < stop)
+            ]
+
+    def path_at(self, run_id: str, k: int, *, tenant_id: str) -> bytes | None:
+        with self._lock:
+            rows = self._find(run_id, tenant_id).run.projection.steps
+            if not 0 <= k <= len(rows):
+                raise IndexError(f"the run has {len(rows)} steps, so there is no path of {k}")
+            return rows[k - 1].path if k else path_start()
+
+    def values(self, run_id: str, wanted: Sequence[ValueKey], *, tenant_id: str) -> dict[ValueKey, bytes]:
+        with self._lock:
+            events = self._find(run_id, tenant_id).run.ledger.events
+            found: dict[ValueKey, bytes] = {}
+            for seq, name in wanted:
+                value = events[seq].values.get(name) if 0 <= seq < len(events) else None
+                if isinstance(value, bytes):
+                    found[seq, name] = value
+            return found
+
+    # --- many runs ------------------------------------------------------------------
+
+    def query(self, query: RunQuery) -> Page:
+        check_query(query)
+        below = self._cursors.read(query)
+        with self._lock:
+            matching = [kept for kept in self._matching(query) if below is None or kept.position < below]
+            shown = matching[: query.limit]
+            more = len(matching) > len(shown)
+            return Page(
+                [_item(kept.run) for kept in shown],
+                self._cursors.make(query, shown[-1].position) if more else None,
+            )
+
+    def count(self, query: RunQuery) -> int:
+        check_query(query)
+        with self._lock:
+            return len(self._matching(query))
+
+    def _matching(self, query: RunQuery) -> list[_Kept]:
+        self._check_open()
+        found = [kept for kept in self._kept.values() if matches(kept.run, query)]
+        return sorted(found, key=lambda kept: kept.position, reverse=True)
+
+    def resolve(self, prefix: str, *, tenant_id: str) -> str:
+        with self._lock:
+            self._check_open()
+            newest_first = sorted(self._kept.values(), key=lambda kept: kept.position, reverse=True)
+            ids = [kept.run.run_id for kept in newest_first if kept.run.tenant_id == tenant_id]
+        if prefix in ids:
+            return prefix
+        if prefix == "@last":
+            if not ids:
+                raise RunNotFoundError("the store holds no run yet", where=f"tenant {tenant_id}")
+            return ids[0]
+        found = sorted(run_id for run_id in ids if prefix and run_id.startswith(prefix))
+        if not found:
+            raise RunNotFoundError("there is no such run", run_id=prefix, where=f"tenant {tenant_id}")
+        if len(found) > 1:
+            raise AmbiguousRunError(
+                f"several runs begin with {prefix!r}",
+                nearest=", ".join(found[:5]) + (" and more" if len(found) > 5 else ""),
+                hint="give more of the id",
+            )
+        return found[0]
+
+    def close(self) -> None:
+        """Drops everything."""
+        with self._lock:
+            self._closed = True
+            self._kept.clear()
+
+
+def matches(run: SealedRun, query: RunQuery) -> bool:
+    """Whether a run fits every filter of a query: the words of `RunQuery`, one line each."""
+    summary, projection = run.projection.summary, run.projection
+    started = microseconds_of(summary.started_at)
+    policies = [event.facts["policy_id"] for event in run.ledger.events if event.type == "violation"]
+    asked = query.violation
+    return (
+        summary.tenant_id == query.tenant_id
+        and query.agent_id in (None, summary.agent_id)
+        and query.status in (None, summary.status)
+        and query.correlation_id in (None, summary.correlation_id)
+        and (query.skill is None or any(row.skill_name == query.skill for row in projection.steps))
+        and query.signature in (None, projection.signature)
+        and query.root_hash in (None, run.ledger.root_hash)
+        and (query.since is None or started >= microseconds_of(query.since))
+        and (query.until is None or started < microseconds_of(query.until))
+        and (query.min_cost_cents is None or summary.total_cost_cents >= query.min_cost_cents)
+        and (query.max_cost_cents is None or summary.total_cost_cents <= query.max_cost_cents)
+        and (asked is None or (bool(policies) is asked if isinstance(asked, bool) else asked in policies))
+        and all(
+            key in projection.metadata and read_alike(projection.metadata[key], value)
+            for key, value in query.metadata.items()
+        )
+    )
+
+
+def read_alike(held: Any, asked: Scalar) -> bool:
+    """Whether a metadata value is what was asked for: equal, or one a string that reads like the other."""
+    if isinstance(held, str) and not isinstance(asked, str):
+        return read_alike(asked, held)
+    if isinstance(asked, str) and not isinstance(held, str):
+        try:
+            asked = json.loads(asked, parse_constant=str) if asked == asked.strip() else asked
+        except (ValueError, RecursionError):
+            return False
+        if isinstance(asked, str):
+            return False
+    if isinstance(held, bool | None) or isinstance(asked, bool | None):
+        return held is asked
+    return type(held) in (str, int, float) and held == asked
+
+
+# --- copies -------------------------------------------------------------------------
+
+
+def _copy_ledger(ledger: Ledger) -> Ledger:
+    events = [
+        replace(event, facts=copy.deepcopy(event.facts), values=dict(event.values)) for event in ledger.events
+    ]
+    # As in a file: while the seed is there, it alone gives the salts.
+    return replace(ledger, events=events, salts={} if ledger.seed is not None else dict(ledger.salts))
+
+
+def _copy_projection(projection: Projection) -> Projection:
+    return replace(
+        projection,
+        summary=copy.copy(projection.summary),
+        metadata=copy.deepcopy(projection.metadata),
+        steps=[copy.copy(row) for row in projection.steps],
+    )
+
+
+def _copy(run: SealedRun) -> SealedRun:
+    return SealedRun(_copy_ledger(run.ledger), _copy_projection(run.projection))
+
+
+def _item(run: SealedRun) -> RunItem:
+    projection = _copy_projection(run.projection)
+    return RunItem(
+        projection.summary,
+        projection.signature,
+        projection.tool_signature,
+        run.ledger.root_hash,
+        projection.metadata,
+    )

@@ -1,0 +1,356 @@
+"""The store of one machine: a SQLite file that several processes may use at once.
+
+A run is written in one transaction, which is on disk when `put` returns. How it is laid out and
+guarded stands in `sqlite_schema`; how its events and values are packed, in `blocks`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
+
+import apsw
+
+from isotrace import ledger as ledgers
+from isotrace.clock import SYSTEM, Clock
+from isotrace.contracts import Page, RunItem, RunQuery
+from isotrace.errors import (
+    AmbiguousRunError,
+    ConflictError,
+    RunNotFoundError,
+    StoreUnavailableError,
+    UsageError,
+)
+from isotrace.hashing import path_start
+from isotrace.ledger import Ledger, SealedRun, StepRow
+from isotrace.stores.assembly import blocks_of
+from isotrace.stores.blocks import VALUES, Packer, ValueKey, read_values
+from isotrace.stores.queries import Cursors, check_query
+from isotrace.stores.sqlite_erase import erase_values, project_again
+from isotrace.stores.sqlite_pool import Pool, rows, scalar, transaction
+from isotrace.stores.sqlite_query import count, find
+from isotrace.stores.sqlite_rows import (
+    ITEM_COLUMNS,
+    Names,
+    insert_blocks,
+    insert_projection,
+    insert_run,
+    item_of,
+    names_in,
+    read_ledger,
+    read_steps,
+)
+from isotrace.stores.sqlite_schema import prepare
+from isotrace.stores.sqlite_terms import terms_of
+
+LAST = "@last"
+_LISTED = 5
+_REBUILT_AT_ONCE = 200
+_KEYS_KEPT = 4096
+_NO_END = 2**62
+
+
+class SqliteStore:
+    """A `TraceStore` in one SQLite file (and its log beside it).
+
+    Safe to share between threads, processes and forks. `timeout_s` is how long a call waits for
+    another process to finish writing. `compression` is a zstd level, 1 to 22, or 0 for none, used
+    for what this object writes; None means a quick one, and a thorough one where message histories
+    are so repetitive that it costs next to nothing.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        create: bool = True,
+        timeout_s: float = 10.0,
+        compression: int | None = None,
+        clock: Clock = SYSTEM,
+    ) -> None:
+        """Opens the file, and creates it and its folder if `create` allows.
+
+        Raises `StoreUnavailableError`, `StoreCorruptError` or `StoreVersionError`.
+        """
+        if os.fspath(path) in ("", ":memory:"):
+            raise UsageError("a SQLite store needs a file", got=os.fspath(path), hint="memory: keeps no file")
+        self._path = Path(path).absolute()
+        self.url = f"sqlite:///{self._path}"
+        self._clock = clock
+        self._packer = Packer(compression)
+        self._names = Names()
+        self._keys: dict[tuple[str, str], int] = {}
+        _make_file(self._path, create)
+        self._pool = Pool(self._path, timeout_s)
+        try:
+            with self._pool.borrow() as con:
+                prepare(con, str(self._path), clock.random_bytes(16))
+                self._cursors = Cursors(scalar(con, "SELECT value FROM store WHERE key = 'id'"))
+        except BaseException:
+            self._pool.close()
+            raise
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self._path)!r})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # --- writing --------------------------------------------------------------------
+
+    def put(self, run: SealedRun) -> bool:
+        with self._pool.borrow() as con:
+            # Looked at first, so that a run that is there already is not packed in vain.
+            if self._is_there(con, run):
+                return False
+            blocks = blocks_of(run.ledger, self._packer, run.run_id)
+            terms = terms_of(run)
+            with transaction(con):
+                if self._is_there(con, run):
+                    return False
+                ids = self._names.intern(con, names_in(run))
+                tenant = ids[run.tenant_id]
+                pk = insert_run(con, run, tenant, self._clock.now_us())
+                insert_blocks(con, pk, blocks)
+                insert_projection(con, pk, tenant, run.projection.steps, terms, ids)
+            self._names.remember(ids)
+        return True
+
+    def _is_there(self, con: apsw.Connection, run: SealedRun) -> bool:
+        """Raises `ConflictError` if another run is."""
+        tenant = self._names.find(con, run.tenant_id)
+        root = scalar(con, _ROOT, tenant, run.run_id)
+        if root is not None and root.hex() != run.ledger.root_hash:
+            raise ConflictError(
+                "another run stands under this id; it stays as it is",
+                run_id=run.run_id,
+                expected=f"root {root.hex()}",
+                got=f"root {run.ledger.root_hash}",
+            )
+        return root is not None
+
+    def erase(self, run_id: str, targets: Iterable[ValueKey], *, tenant_id: str, reason: str) -> None:
+        wanted = set(targets)
+        with self._pool.borrow() as con:
+            pk = self._key(con, run_id, tenant_id)
+            if not wanted:
+                return
+            with transaction(con):
+                ids = erase_values(
+                    con,
+                    self._names,
+                    pk,
+                    run_id,
+                    wanted,
+                    reason=reason,
+                    now_us=self._clock.now_us(),
+                    packer=self._packer,
+                )
+            self._names.remember(ids)
+            self._truncate_log(con, run_id)
+
+    def _truncate_log(self, con: apsw.Connection, run_id: str) -> None:
+        """The log still holds the pages as they were before; this empties it."""
+
+        def truncate() -> None:
+            if scalar(con, "PRAGMA wal_checkpoint(TRUNCATE)"):
+                raise apsw.BusyError("a reader still uses the log")
+
+        try:
+            self._pool.retry(truncate)
+        except apsw.BusyError:
+            raise StoreUnavailableError(
+                "the values are erased, but the store's log may hold them until its readers have finished",
+                where=f"{self._path}-wal",
+                run_id=run_id,
+                hint="end the other processes that use the store; the last one to close it empties the log",
+            ) from None
+
+    def rebuild(self) -> int:
+        rebuilt = last = 0
+        with self._pool.borrow() as con:
+            while batch := self._rebuild_after(con, last):
+                rebuilt += len(batch)
+                last = batch[-1][0]
+        return rebuilt
+
+    def _rebuild_after(self, con: apsw.Connection, last: int) -> list[tuple[int, str]]:
+        """Rebuilds the next runs, not all at once: a large store must not be locked for minutes."""
+        ids: dict[str, int] = {}
+        with transaction(con):
+            batch = rows(con, _RUNS_AFTER, last, _REBUILT_AT_ONCE)
+            for pk, run_id in batch:
+                ledger = read_ledger(con, pk, run_id)
+                ids |= project_again(con, self._names, pk, SealedRun(ledger, ledgers.project(ledger)))
+        self._names.remember(ids)
+        return batch
+
+    # --- one run --------------------------------------------------------------------
+
+    @contextmanager
+    def _reading(self, run_id: str, tenant_id: str) -> Iterator[tuple[apsw.Connection, int]]:
+        """A connection and the run's key. Raises `RunNotFoundError`."""
+        with self._pool.borrow() as con:
+            yield con, self._key(con, run_id, tenant_id)
+
+    def _key(self, con: apsw.Connection, run_id: str, tenant_id: str) -> int:
+        # A run is never deleted and its key never changes, so what was found once stays true.
+        key = self._keys.get((tenant_id, run_id))
+        if key is None:
+            tenant = self._names.find(con, tenant_id)
+            key = scalar(con, "SELECT pk FROM runs WHERE tenant = ? AND run_id = ?", tenant, run_id)
+            if key is None:
+                raise _not_found(run_id, tenant_id)
+            if len(self._keys) >= _KEYS_KEPT:
+                self._keys.clear()
+            self._keys[tenant_id, run_id] = key
+        return key
+
+    def ledger(self, run_id: str, *, tenant_id: str) -> Ledger:
+        with self._reading(run_id, tenant_id) as (con, pk), transaction(con, "DEFERRED"):
+            return read_ledger(con, pk, run_id)
+
+    def get(self, run_id: str, *, tenant_id: str) -> RunItem:
+        with self._reading(run_id, tenant_id) as (con, pk):
+            found = rows(con, _ITEM, pk)
+        return item_of(found[0], tenant_id)
+
+    def steps(self, run_id: str, *, tenant_id: str, start: int = 0, stop: int | None = None) -> list[StepRow]:
+        with self._reading(run_id, tenant_id) as (con, pk):
+            return read_steps(con, self._names, pk, start, _NO_END if stop is None else stop)
+
+    def path_at(self, run_id: str, k: int, *, tenant_id: str) -> bytes | None:
+        with self._reading(run_id, tenant_id) as (con, pk):
+            found: list[tuple[bytes | None]] = rows(con, _PATH, pk, k - 1)
+            if found:
+                return found[0][0]
+            total = scalar(con, "SELECT total_steps FROM runs WHERE pk = ?", pk)
+        if k != 0:
+            raise IndexError(f"the run has {total} steps, so there is no path of {k}")
+        return path_start()
+
+    def values(self, run_id: str, wanted: Sequence[ValueKey], *, tenant_id: str) -> dict[ValueKey, bytes]:
+        found: dict[ValueKey, bytes] = {}
+        keys = set(wanted)
+        with self._reading(run_id, tenant_id) as (con, pk):
+            read_to = -1
+            for seq in sorted({seq for seq, _ in keys}):
+                if seq <= read_to:
+                    continue
+                for last_seq, data in rows(con, _BLOCK_WITH, pk, VALUES, seq, seq):
+                    read_to = last_seq
+                    found.update(read_values(data, run_id, keys))
+        return found
+
+    # --- many runs ------------------------------------------------------------------
+
+    def query(self, query: RunQuery) -> Page:
+        check_query(query)
+        below = self._cursors.read(query)
+        with self._pool.borrow() as con:
+            tenant = self._names.find(con, query.tenant_id)
+            if tenant is None:
+                return Page((), None)
+            with transaction(con, "DEFERRED"):
+                rows = find(con, tenant, query, below, query.limit + 1)
+        more = len(rows) > query.limit
+        rows = rows[: query.limit]
+        return Page(
+            [item_of(row, query.tenant_id) for row in rows],
+            self._cursors.make(query, rows[-1][0]) if more else None,
+        )
+
+    def count(self, query: RunQuery) -> int:
+        check_query(query)
+        with self._pool.borrow() as con:
+            tenant = self._names.find(con, query.tenant_id)
+            if tenant is None:
+                return 0
+            with transaction(con, "DEFERRED"):
+                return count(con, tenant, query)
+
+    def resolve(self, prefix: str, *, tenant_id: str) -> str:
+        with self._pool.borrow() as con:
+            tenant = self._names.find(con, tenant_id)
+            if prefix and scalar(con, _ROOT, tenant, prefix):
+                return prefix
+            if prefix == LAST:
+                newest = scalar(con, _NEWEST, tenant)
+                if newest is None:
+                    raise RunNotFoundError(
+                        "the store holds no run yet", got=LAST, where=f"tenant {tenant_id}"
+                    )
+                return str(newest)
+            found = self._starting_with(con, tenant, prefix)
+        if not found:
+            raise _not_found(prefix, tenant_id)
+        if len(found) > 1:
+            raise AmbiguousRunError(
+                f"several runs begin with {prefix!r}",
+                nearest=", ".join(found[:_LISTED]) + (" and more" if len(found) > _LISTED else ""),
+                hint="give more of the id",
+            )
+        return found[0]
+
+    def _starting_with(self, con: apsw.Connection, tenant: int | None, prefix: str) -> list[str]:
+        if not prefix:
+            return []
+        # No UTF-8 text contains 0xFF, so this lies above everything that begins with the prefix.
+        above = prefix.encode() + b"\xff"
+        return [row[0] for row in rows(con, _STARTING, tenant, prefix, above, _LISTED + 1)]
+
+    def close(self) -> None:
+        self._pool.close()
+
+
+# Parts of these are constants of this room; values are always bound.
+_ITEM = f"SELECT {ITEM_COLUMNS} FROM runs AS r WHERE r.pk = ?"  # noqa: S608
+_PATH = "SELECT path FROM steps WHERE run = ? AND step_index = ?"
+_BLOCK_WITH = """
+SELECT last_seq, data FROM blocks WHERE run = ? AND kind = ? AND first_seq <= ? AND last_seq >= ?"""
+_RUNS_AFTER = "SELECT pk, run_id FROM runs WHERE pk > ? ORDER BY pk LIMIT ?"
+_ROOT = "SELECT root_hash FROM runs WHERE tenant = ? AND run_id = ?"
+_NEWEST = "SELECT run_id FROM runs INDEXED BY runs_newest WHERE tenant = ? ORDER BY pk DESC LIMIT 1"
+_STARTING = """
+SELECT run_id FROM runs WHERE tenant = ? AND run_id >= ? AND run_id < CAST(? AS TEXT)
+ORDER BY run_id LIMIT ?"""
+
+
+def _not_found(run_id: str, tenant_id: str) -> RunNotFoundError:
+    return RunNotFoundError(
+        "there is no such run",
+        run_id=run_id,
+        where=f"tenant {tenant_id}",
+        hint="`isotrace ls` lists the runs; --tenant asks for another tenant's",
+    )
+
+
+def _make_file(path: Path, create: bool) -> None:
+    """Creates an empty file that only its owner may read: runs hold what users said."""
+    if path.exists():
+        if not path.is_file():
+            raise StoreUnavailableError("the store's path is not a file", where=str(path))
+        return
+    if not create:
+        raise StoreUnavailableError(
+            "there is no store here yet",
+            where=str(path),
+            hint="record or import a run, or name another store with --store",
+        )
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # SQLite gives its log the same mode.
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise StoreUnavailableError(
+            "the store can't be created",
+            where=str(path),
+            got=str(error),
+            hint="make the folder writable, or name another store with --store",
+        ) from None
