@@ -92,10 +92,15 @@ class Projection:
 
 @dataclass(slots=True)
 class SealedRun:
-    """A ledger and its projection: what `TraceStore.put` takes."""
+    """A ledger and its projection: what `TraceStore.put` takes.
+
+    `local`: sealed here, from a journal of this machine. Only such a run's entry point is followed
+    by a replay, so a store keeps the mark; what was imported never has it.
+    """
 
     ledger: Ledger
     projection: Projection
+    local: bool = False
 
     @property
     def run_id(self) -> str:

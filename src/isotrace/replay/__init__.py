@@ -1,1 +1,17 @@
+"""Replay: the agent's own code runs again, its steps are served from the record."""
 
+from isotrace.replay.entry import agent_of, named_function, recorded_call
+from isotrace.replay.guard import guard_process
+from isotrace.replay.result import Receipt, ReplayResult
+from isotrace.replay.session import MODES, Replay
+
+__all__ = [
+    "MODES",
+    "Receipt",
+    "Replay",
+    "ReplayResult",
+    "agent_of",
+    "guard_process",
+    "named_function",
+    "recorded_call",
+]

@@ -1,0 +1,131 @@
+"""Replaying a run: from its name to a verdict."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from isotrace.contracts import TraceStore
+from isotrace.errors import NoEntryPointError, ReplayError, RunNotFoundError
+from isotrace.ledger import Ledger
+from isotrace.models import Erased, TraceRecord
+from isotrace.operations.opening import open_store
+from isotrace.operations.runs import find_run
+from isotrace.record import flush
+from isotrace.record.home import default_tenant
+from isotrace.record.skills import ENTRY_ATTRIBUTE
+from isotrace.replay import Replay, ReplayResult, agent_of, recorded_call
+
+
+def replay(
+    run: str | TraceRecord,
+    function: Callable[..., Any] | None = None,
+    *,
+    mode: str = "strict",
+    store: TraceStore | str | None = None,
+    tenant_id: str | None = None,
+    stall_after_s: float = 2.0,
+) -> ReplayResult:
+    """Runs an agent's code again with its steps served from the record: offline, without effects.
+
+    `run` is a run id, a unique prefix, `@last`, or a record. `function` takes no arguments and stands for
+    the body of a `with isotrace.run():`, opening the run itself; an `@agent` function is called with
+    the recorded input. Without it the recorded entry point is followed, if the run was recorded on
+    this machine. A coroutine function gets an event loop of its own.
+
+    Raises `RunNotFoundError`, `AmbiguousRunError`, `NoEntryPointError`; `ReplayError` where nothing
+    was replayed. What differs is in the result, not an error.
+    """
+    session, call = _prepare(run, function, mode, store, tenant_id, stall_after_s)
+    return session.run(call)
+
+
+async def areplay(
+    run: str | TraceRecord,
+    function: Callable[..., Any] | None = None,
+    *,
+    mode: str = "strict",
+    store: TraceStore | str | None = None,
+    tenant_id: str | None = None,
+    stall_after_s: float = 2.0,
+) -> ReplayResult:
+    """`replay` for code that is inside an event loop already."""
+    session, call = _prepare(run, function, mode, store, tenant_id, stall_after_s)
+    return await session.arun(call)
+
+
+def _prepare(
+    run: str | TraceRecord,
+    function: Callable[..., Any] | None,
+    mode: str,
+    store: TraceStore | str | None,
+    tenant_id: str | None,
+    stall_after_s: float,
+) -> tuple[Replay, Callable[[], Any]]:
+    flush()
+    source, local = _source(run, store, tenant_id or default_tenant())
+    session = Replay(source, mode=mode, stall_after_s=stall_after_s)
+    started = session.record.started
+    run_id = str(started.facts["run_id"])
+    given = started.value("input")
+    if function is None:
+        entry = started.facts.get("entry_point")
+        function = _recorded_agent(entry, local, run_id)
+    if hasattr(function, ENTRY_ATTRIBUTE):
+        if isinstance(given, Erased):
+            raise ReplayError(
+                "the run's input was erased, so the agent can't be called with it", run_id=run_id
+            )
+        return session, recorded_call(function, given)
+    return session, function
+
+
+def _source(
+    run: str | TraceRecord, store: TraceStore | str | None, tenant_id: str
+) -> tuple[Ledger | TraceRecord, bool]:
+    """The run's ledger where a store has it, else the record as given; and whether it was sealed here."""
+    opened = store if store is not None and not isinstance(store, str) else open_store(store)
+    try:
+        if isinstance(run, TraceRecord):
+            try:
+                item = opened.get(run.run_id, tenant_id=run.tenant_id)
+            except RunNotFoundError:
+                return run, False
+            if item.root_hash != run.root_hash:
+                return run, False
+            return opened.ledger(run.run_id, tenant_id=run.tenant_id), item.local
+        run_id = find_run(opened, run, tenant_id=tenant_id)
+        return opened.ledger(run_id, tenant_id=tenant_id), opened.get(run_id, tenant_id=tenant_id).local
+    finally:
+        if opened is not store:
+            opened.close()
+
+
+def _recorded_agent(entry: Any, local: bool, run_id: str) -> Callable[..., Any]:
+    if not isinstance(entry, dict):
+        raise NoEntryPointError(
+            "the run records no entry point",
+            run_id=run_id,
+            hint="pass the function that stands for the body of its `with isotrace.run():`",
+        )
+    if not local:
+        raise NoEntryPointError(
+            "the run was not recorded on this machine, so its entry point is not followed",
+            run_id=run_id,
+            got=f"{entry.get('module')}:{entry.get('qualname')}",
+            hint="pass the function to replay(), or --entry MODULE:FUNCTION",
+        )
+    if entry.get("kind") != "function":
+        raise NoEntryPointError(
+            "the run's entry point is a program",
+            run_id=run_id,
+            hint="`isotrace replay` runs programs again; from Python, pass a function",
+        )
+    function = agent_of(entry, run_id)
+    if inspect.isgeneratorfunction(function):
+        raise NoEntryPointError("the recorded entry point is a generator", run_id=run_id)
+    return function
+
+
+__all__ = ["areplay", "replay"]

@@ -1,0 +1,108 @@
+"""What an exception becomes in a record: a category, a code, and enough to raise it again.
+
+The categories are a closed vocabulary, because the step's hash sees them. The code is the class's
+`__qualname__` or the HTTP status; never a module path or a message, which differ between versions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import re
+from typing import Any
+
+from isotrace.errors import RecordedError
+from isotrace.plain import from_plain, to_plain
+
+SUCCESS = "SUCCESS"
+CANCELLED = "CANCELLED"
+
+_BY_STATUS = {
+    400: "VALIDATION",
+    401: "PERMISSION",
+    403: "PERMISSION",
+    408: "TRANSIENT",
+    409: "TRANSIENT",
+    413: "RESOURCE",
+    422: "VALIDATION",
+    429: "TRANSIENT",
+    499: CANCELLED,
+}
+
+_BY_NAME: tuple[tuple[str, re.Pattern[str]], ...] = (
+    (CANCELLED, re.compile(r"Cancel|AbortError|KeyboardInterrupt|GeneratorExit")),
+    (
+        "TRANSIENT",
+        re.compile(r"Timeout|DeadlineExceeded|RateLimit|Overloaded|Connection|Unavailable|BrokenPipe"),
+    ),
+    ("VALIDATION", re.compile(r"Validation|BadRequest|Unprocessable|Invalid")),
+    ("PERMISSION", re.compile(r"Authentication|Unauthorized|Permission|Forbidden")),
+    ("RESOURCE", re.compile(r"Quota|Budget|UsageLimit|ContextLength|MemoryError|ResourceExhausted")),
+    ("POLICY", re.compile(r"Guardrail|ContentFilter|Moderation|PolicyViolation")),
+)
+
+_MESSAGE_LIMIT = 10_000
+
+
+def http_status(error: BaseException) -> int | None:
+    """The HTTP status that an error of a client library carries, if it carries one."""
+    for holder in (error, getattr(error, "response", None)):
+        status = getattr(holder, "status_code", None) or getattr(holder, "status", None)
+        if type(status) is int and 100 <= status <= 599:
+            return status
+    return None
+
+
+def classify(error: BaseException) -> tuple[str, str]:
+    """`(outcome_category, outcome_code)` of an exception."""
+    name = type(error).__qualname__
+    if isinstance(error, RecordedError) and error.code:
+        name = error.code
+    status = http_status(error)
+    if status is not None and status >= 400:
+        return _BY_STATUS.get(status, "TRANSIENT" if status >= 500 else "PERMANENT"), str(status)
+    for category, pattern in _BY_NAME:
+        if pattern.search(name):
+            return category, name
+    return "PERMANENT", name
+
+
+def error_value(error: BaseException) -> dict[str, Any]:
+    """An exception as a plain value: its message, and its arguments where JSON can hold them."""
+    try:
+        message = str(error)
+    except Exception:
+        message = "<the error's text could not be read>"
+    value: dict[str, Any] = {"type": type(error).__qualname__, "message": message[:_MESSAGE_LIMIT]}
+    if len(message) <= _MESSAGE_LIMIT and len(error.args) <= 8:
+        value["args"] = to_plain(list(error.args))
+    return to_plain(value)  # type: ignore[no-any-return]  # a dict of strings stays a dict
+
+
+def rebuild_error(value: Any, code: str | None, raises: tuple[type[BaseException], ...]) -> BaseException:
+    """The exception to raise where a step failed on record.
+
+    A builtin by its own class, a class listed in `@skill(raises=…)` likewise, anything else as
+    `RecordedError` with the recorded code. No class is looked up in any module.
+    """
+    value = value if isinstance(value, dict) else {}
+    name = value.get("type") or code or "Exception"
+    message = str(value.get("message", ""))
+    known: Any = next((cls for cls in raises if cls.__qualname__ == name), None) or _builtin(name)
+    if known is None:
+        return RecordedError(message or name, code=code or name)
+    args = from_plain(value.get("args", [message]))
+    try:
+        error = known(*args)
+    except Exception:
+        # A class whose constructor wants more than it keeps in `args`.
+        error = known.__new__(known, *args)
+        error.args = tuple(args)
+    return error  # type: ignore[no-any-return]  # `known` is an exception class
+
+
+def _builtin(name: str) -> type[BaseException] | None:
+    if name == "CancelledError":
+        return asyncio.CancelledError
+    found = getattr(builtins, name, None)
+    return found if isinstance(found, type) and issubclass(found, BaseException) else None

@@ -1,0 +1,319 @@
+"""A run: `with isotrace.run(…) as run:`."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar, Token
+from datetime import UTC, datetime
+from random import Random
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from isotrace.clock import SYSTEM, Clock
+from isotrace.errors import FieldError, RecordingError, UsageError
+from isotrace.events import datetime_of
+from isotrace.record import hooks
+from isotrace.record.context import (
+    Branch,
+    Driver,
+    RunEnding,
+    RunInfo,
+    current_branch,
+    current_step,
+    run_opener,
+)
+from isotrace.record.environment import fingerprint
+from isotrace.record.home import default_tenant
+from isotrace.record.propagation import remote_parent
+from isotrace.record.start import Durability, start_recording
+
+if TYPE_CHECKING:
+    from isotrace.contracts import TraceStore
+
+T = TypeVar("T")
+
+MAX_SEED = 2**53 - 1
+
+
+class Run:
+    """A run that is, or will be, open. Made by `run()`; a context manager, plain and async.
+
+    What its code may ask of it is the same when it is replayed: `run_id` (the original's), `now()`,
+    `random`, `uuid4()`.
+    """
+
+    def __init__(
+        self,
+        info: RunInfo,
+        *,
+        store: TraceStore | str | None,
+        durability: Durability,
+        clock: Clock,
+        fresh_id: bool,
+    ) -> None:
+        self._info = info
+        self._store = store
+        self._durability = durability
+        self._clock = clock
+        self._fresh_id = fresh_id
+        self._driver: Driver | None = None
+        self._ending = RunEnding()
+        self._tokens: list[tuple[Any, Token[Any]]] = []
+        self._root: Branch | None = None
+
+    # --- what the agent's code may ask ---------------------------------------------------
+
+    @property
+    def run_id(self) -> str:
+        """The run's id; in a replay that of the original."""
+        return self._info.run_id
+
+    @property
+    def correlation_id(self) -> str:
+        """The id that all runs of one request share."""
+        return self._info.correlation_id
+
+    @property
+    def tenant_id(self) -> str:
+        """Whose run this is."""
+        return self._info.tenant_id
+
+    @property
+    def agent_id(self) -> str | None:
+        """Which agent this is a run of."""
+        return self._info.agent_id
+
+    @property
+    def seed(self) -> int:
+        """What `random` and `uuid4` are derived from."""
+        return self._info.seed
+
+    @property
+    def input(self) -> Any:
+        """What the run was given."""
+        return self._info.input
+
+    def now(self) -> datetime:
+        """The time of this branch's last event, or the run's frozen time: aware, UTC.
+
+        It stands still between steps, which is what makes it the same in a replay.
+        """
+        if self._info.frozen_timestamp is not None:
+            return datetime.fromisoformat(self._info.frozen_timestamp)
+        return datetime_of(self._branch().last_us)
+
+    @property
+    def random(self) -> Random:
+        """A random stream of this branch, the same in a replay."""
+        return self._branch().random
+
+    def uuid4(self) -> uuid.UUID:
+        """A random UUID (version 4) from the branch's stream, the same in a replay."""
+        return uuid.UUID(int=self.random.getrandbits(128), version=4)
+
+    def read(self, source: str, function: Callable[[], T]) -> T:
+        """A value from outside that is no step, such as an environment variable or a file's content.
+
+        `function` is called while recording; a replay gets the recorded value.
+        """
+        branch = self._branch()
+        return branch.driver.read(branch, source, function)  # type: ignore[no-any-return]  # T, live or served
+
+    def set_result(self, result: Any) -> None:
+        """What the run came to: compared with the original's when it is replayed."""
+        self._ending.result = result
+        self._ending.has_result = True
+
+    def add_metadata(self, **metadata: Any) -> None:
+        """Metadata that is known only now; written when the run ends."""
+        self._ending.metadata.update(metadata)
+
+    def violation(self, policy_id: str, reason: str) -> None:
+        """States that the step made last (or under way) violated a policy."""
+        branch = self._branch()
+        branch.driver.violation(branch, policy_id, reason)
+
+    def _branch(self) -> Branch:
+        step = current_step.get()
+        branch = current_branch.get() or (step.branch if step is not None else None)
+        if branch is not None and branch.driver is self._driver:
+            return branch
+        if self._root is None:
+            raise RecordingError("this run is not open", run_id=self.run_id, hint="use it inside its `with`")
+        return self._root
+
+    # --- opening and ending ----------------------------------------------------------------
+
+    def __enter__(self) -> Run:
+        if self._driver is not None:
+            raise RecordingError("a run can be entered once", run_id=self.run_id, hint="call run() again")
+        opener = run_opener.get()
+        driver = opener(self._info) if opener is not None else None
+        if driver is None:
+            driver = start_recording(
+                self._info, self._store, self._durability, self._clock, fresh_id=self._fresh_id
+            )
+        self._driver, self._info = driver, driver.info
+        self._root = Branch(driver, (), driver.info.started_us)
+        hooks.enter()
+        step = current_step.get()
+        if step is not None:
+            step.child_run_id = self._info.run_id
+        self._tokens = [
+            (current_branch, current_branch.set(self._root)),
+            (current_step, current_step.set(None)),
+            (run_opener, run_opener.set(None)),
+            (_current_run, _current_run.set(self)),
+        ]
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for variable, token in reversed(self._tokens):
+            variable.reset(token)
+        self._ending.error = error
+        assert self._driver is not None
+        try:
+            self._driver.close(self._ending)
+        finally:
+            hooks.leave()
+
+    async def __aenter__(self) -> Run:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, trace)
+
+
+_current_run: ContextVar[Run | None] = ContextVar("isotrace_run", default=None)
+
+
+def run(
+    agent_id: str | None = None,
+    *,
+    run_id: str | None = None,
+    correlation_id: str | None = None,
+    tenant_id: str | None = None,
+    plan: Iterable[Mapping[str, Any]] = (),
+    input: Any = None,
+    metadata: Mapping[str, Any] | None = None,
+    seed: int | None = None,
+    frozen_timestamp: str | None = None,
+    entry_point: Mapping[str, Any] | None = None,
+    store: TraceStore | str | None = None,
+    durability: Durability = "process",
+    clock: Clock = SYSTEM,
+) -> Run:
+    """A run to open with `with` or `async with`; every skill called inside is a step of it.
+
+    Ids, seed (0..2^53−1) and correlation are fresh unless given; a run opened inside another, or
+    under `extract_headers`, joins that correlation. `tenant_id` falls back to `ISOTRACE_TENANT`, then
+    `default`; `store` (a `TraceStore` or its URL) to `ISOTRACE_STORE`, then `./.isotrace/traces.db`.
+    `durability="power"` makes each event survive a power cut, at the price of a disk flush.
+
+    Raises `UsageError` for a seed out of range, and `FieldError` for a malformed frozen_timestamp.
+    """
+    if seed is not None and not 0 <= seed <= MAX_SEED:
+        raise UsageError("seed of a run", expected=f"0..{MAX_SEED}", got=seed)
+    if frozen_timestamp is not None:
+        frozen_timestamp = _frozen(frozen_timestamp)
+    parent_info, parent = _parent()
+    remote = remote_parent.get()
+    new_id = run_id or clock.new_id()
+    if correlation_id is None:
+        correlation_id = (
+            parent_info.correlation_id if parent_info else remote.correlation_id if remote else new_id
+        )
+    if parent is None and remote is not None and remote.run_id:
+        parent = {"run_id": remote.run_id, "lineage": []}
+    info = RunInfo(
+        run_id=new_id,
+        origin_run_id=new_id,
+        correlation_id=correlation_id,
+        tenant_id=tenant_id
+        or (parent_info.tenant_id if parent_info else default_tenant()),
+        agent_id=agent_id,
+        seed=int.from_bytes(clock.random_bytes(6), "big") if seed is None else seed,
+        frozen_timestamp=frozen_timestamp,
+        entry_point=dict(entry_point) if entry_point else program_entry(),
+        parent=parent,
+        plan=list(plan),
+        input=input,
+        metadata=dict(metadata or {}),
+        environment=fingerprint(),
+    )
+    return Run(info, store=store, durability=durability, clock=clock, fresh_id=run_id is None)
+
+
+def _frozen(text: str) -> str:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise FieldError("frozen_timestamp is no ISO 8601 time", got=text, expected="2026-01-31T12:00:00Z") from error
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC).isoformat()
+
+
+def _parent() -> tuple[RunInfo | None, dict[str, Any] | None]:
+    """The run that this one is opened in, and the place in it."""
+    step = current_step.get()
+    if step is not None:
+        info = step.branch.driver.info
+        return info, {"run_id": info.run_id, "lineage": list(step.lineage)}
+    branch = current_branch.get()
+    if branch is not None:
+        info = branch.driver.info
+        return info, {"run_id": info.run_id, "lineage": list(branch.path)}
+    return None, None
+
+
+def current_run() -> Run | None:
+    """The innermost open run, None outside of any."""
+    return _current_run.get()
+
+
+@contextmanager
+def branch(key: str) -> Iterator[None]:
+    """Steps made inside belong to a branch of their own, told apart by `key`.
+
+    For code whose parallel parts have names but no fixed order: each part's steps are matched among
+    themselves. Outside a run it does nothing.
+    """
+    parent = current_branch.get()
+    if parent is None:
+        yield
+        return
+    token = current_branch.set(parent.keyed(key))
+    try:
+        yield
+    finally:
+        current_branch.reset(token)
+
+
+def cost(cents: float) -> None:
+    """Adds to the cost of the step whose body is running. Outside a step it does nothing."""
+    step = current_step.get()
+    if step is not None:
+        step.cost_cents += cents
+
+
+_program: dict[str, Any] | None = None
+
+
+def set_program(entry_point: Mapping[str, Any] | None) -> None:
+    """States how this process was started, for runs that have no entry point of their own."""
+    global _program
+    _program = dict(entry_point) if entry_point else None
+
+
+def program_entry() -> dict[str, Any] | None:
+    """How to start this process again, numbered by the runs that were opened in it so far."""
+    if _program is None:
+        return None
+    entry = dict(_program)
+    _program["index"] = entry.get("index", 0) + 1
+    return entry

@@ -1,0 +1,147 @@
+"""Seals finished runs off the agent's thread, and adopts what other processes left behind."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import queue
+import threading
+import time
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from isotrace.errors import ConflictError, IsotraceError, JournalError, RecordCorruptError, RecordingWarning
+from isotrace.record.home import journal_folder
+from isotrace.record.journal import AnyJournal, quarantine, scan, try_adopt
+from isotrace.record.sealing import seal_journal
+from isotrace.registry import open_store
+
+if TYPE_CHECKING:
+    from isotrace.contracts import TraceStore
+
+
+class Sealer:
+    """One thread that turns finished journals into rows. Started when the first run ends."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._queue: queue.SimpleQueue[tuple[AnyJournal, TraceStore | str]] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._pending = 0
+        self._quiet = threading.Condition(self._lock)
+        self._stores: dict[str, TraceStore] = {}
+
+    def submit(self, journal: AnyJournal, target: TraceStore | str) -> None:
+        """Queues a finished run. Returns at once."""
+        with self._lock:
+            self._pending += 1
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._work, name="isotrace-sealer", daemon=True)
+                self._thread.start()
+        self._queue.put((journal, target))
+
+    def flush(self, timeout_s: float | None = None) -> bool:
+        """Waits until every finished run of this process is in its store; whether it is."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        with self._quiet:
+            while self._pending:
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    return False
+                self._quiet.wait(left)
+        return True
+
+    def _work(self) -> None:
+        while True:
+            journal, target = self._queue.get()
+            try:
+                self._seal(journal, target)
+            except (IsotraceError, OSError) as error:
+                warnings.warn(
+                    RecordingWarning(f"a finished run is not in the store yet: {error}. Its journal is kept"),
+                    stacklevel=1,
+                )
+            finally:
+                with self._quiet:
+                    self._pending -= 1
+                    self._quiet.notify_all()
+
+    def _seal(self, journal: AnyJournal, target: TraceStore | str) -> None:
+        """The journal is removed only once the run is durable in the store."""
+        try:
+            self._store(target).put(seal_journal(journal.content()))
+        except ConflictError:
+            journal.close()
+            if journal.path is not None:
+                quarantine(journal.path, "conflict")
+            raise
+        except BaseException:
+            journal.close()
+            raise
+        journal.remove()
+
+    def _store(self, target: TraceStore | str) -> TraceStore:
+        if not isinstance(target, str):
+            return target
+        store = self._stores.get(target)
+        if store is None:
+            store = self._stores[target] = open_store(target)
+        return store
+
+    def forget(self) -> None:
+        """A forked child starts afresh: the thread, the lock and the connections are the parent's."""
+        self.__init__()  # type: ignore[misc]  # the one way to replace all state at once
+
+
+_sealer = Sealer()
+os.register_at_fork(after_in_child=_sealer.forget)
+atexit.register(_sealer.flush)
+
+
+def submit(journal: AnyJournal, target: Any) -> None:
+    """Seals a finished run in the background."""
+    _sealer.submit(journal, target)
+
+
+def flush(timeout_s: float | None = None) -> bool:
+    """Waits until every run that ended in this process is in its store.
+
+    True if all are (or were refused with a warning), False after `timeout_s` seconds. Called by
+    everything in isotrace that reads a store, and when the interpreter exits.
+    """
+    return _sealer.flush(timeout_s)
+
+
+def adopt_journals(store: TraceStore) -> list[str]:
+    """Puts the runs of processes that ended without sealing them into the store.
+
+    A journal whose lock is held belongs to a live run and is left alone. A damaged one is put aside
+    with a `RecordingWarning`. Returns the adopted run ids.
+    """
+    folder = journal_folder(store.url)
+    if folder is None:
+        return []
+    adopted: list[str] = []
+    for path in scan(folder):
+        try:
+            journal = try_adopt(path)
+            if journal is None:
+                continue
+            content = journal.content()
+            if content.events:
+                store.put(seal_journal(content))
+                adopted.append(content.header.run_id)
+            journal.remove()
+        except RecordCorruptError as error:
+            _put_aside(path, "corrupt", error)
+        except ConflictError as error:
+            _put_aside(path, "conflict", error)
+        except JournalError as error:
+            warnings.warn(RecordingWarning(f"a journal could not be adopted: {error}"), stacklevel=2)
+    return adopted
+
+
+def _put_aside(path: Path, why: str, error: Exception) -> None:
+    kept = quarantine(path, why)
+    warnings.warn(RecordingWarning(f"a journal was put aside as {kept}: {error}"), stacklevel=3)

@@ -1,0 +1,191 @@
+"""`@skill` and `@agent`: what makes a function's calls steps, and a function's call a run."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar, overload
+
+from isotrace.errors import UsageError
+from isotrace.record.context import current_branch
+from isotrace.record.runs import run
+from isotrace.record.spec import Effect, SkillSpec
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+ENTRY_ATTRIBUTE = "__isotrace_agent__"
+"""Set on functions marked `@agent`: a recorded entry point is followed only to such a function."""
+
+
+@overload
+def skill(function: F, /) -> F: ...
+
+
+@overload
+def skill(
+    *,
+    name: str | None = None,
+    kind: str = "tool",
+    effect: Effect = "write",
+    raises: tuple[type[BaseException], ...] = (),
+    retries: int = 0,
+    retry_on: tuple[type[BaseException], ...] = (Exception,),
+    backoff_s: float = 0.0,
+) -> Callable[[F], F]: ...
+
+
+def skill(function: Any = None, /, **options: Any) -> Any:
+    """Makes each call of a function a step of the run in which it is made.
+
+    Works on functions, coroutine functions, generators and async generators (a stream is one step), and
+    on methods, with `@staticmethod` and `@classmethod` above or below. Outside a run, and inside
+    another skill, a call is a plain call.
+
+    - `name`: the step's `skill_name`; the function's name unless given.
+    - `kind`: `tool`, `llm`, `retriever`, `code`, …; comparisons can be restricted to kinds.
+    - `effect`: what a call may do to the world: `pure`, `read`, `idempotent_write`, `write`.
+    - `raises`: exception classes that a replay may raise again by their own class.
+    - `retries`, `retry_on`, `backoff_s`: calls again after these errors, as attempts of one step; the
+      pause doubles each time, and a replay does not pause.
+
+    Raises `UsageError` for an unknown effect or negative retries.
+    """
+    if function is None:
+        return lambda decorated: skill(decorated, **options)
+    if isinstance(function, (staticmethod, classmethod)):
+        is_class = isinstance(function, classmethod)
+        inner = _wrap(SkillSpec(function.__func__, method=is_class, **options))
+        return type(function)(inner)
+    return _wrap(SkillSpec(function, method=_is_method(function), **options))
+
+
+def _is_method(function: Callable[..., Any]) -> bool:
+    """Whether a function that is being decorated stands in a class body, judged by its name and its
+    first parameter: the class does not exist yet."""
+    owner = function.__qualname__.rpartition(".")[0]
+    first = next(iter(inspect.signature(function).parameters), None)
+    return bool(owner) and not owner.endswith("<locals>") and first in ("self", "cls")
+
+
+def _wrap(spec: SkillSpec) -> Callable[..., Any]:
+    wrapper = _WRAPPERS[spec.shape](spec, spec.function)
+    wrapper.__isotrace_skill__ = spec
+    return wrapper
+
+
+def _wrap_call(spec: SkillSpec, function: Callable[..., Any]) -> Any:
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        branch = current_branch.get()
+        if branch is None or branch.driver.closed:
+            return function(*args, **kwargs)
+        return branch.driver.call(spec, branch, args, kwargs)
+
+    return call
+
+
+def _wrap_acall(spec: SkillSpec, function: Callable[..., Any]) -> Any:
+    @functools.wraps(function)
+    async def acall(*args: Any, **kwargs: Any) -> Any:
+        branch = current_branch.get()
+        if branch is None or branch.driver.closed:
+            return await function(*args, **kwargs)
+        return await branch.driver.acall(spec, branch, args, kwargs)
+
+    return acall
+
+
+def _wrap_stream(spec: SkillSpec, function: Callable[..., Any]) -> Any:
+    @functools.wraps(function)
+    def stream(*args: Any, **kwargs: Any) -> Any:
+        branch = current_branch.get()
+        if branch is None or branch.driver.closed:
+            return (yield from function(*args, **kwargs))
+        return (yield from branch.driver.stream(spec, branch, args, kwargs))
+
+    return stream
+
+
+def _wrap_astream(spec: SkillSpec, function: Callable[..., Any]) -> Any:
+    # Not an async generator itself: one more layer of them would have to forward asend, athrow and
+    # aclose, and would end later than the one that it wraps.
+    @functools.wraps(function)
+    def astream(*args: Any, **kwargs: Any) -> Any:
+        branch = current_branch.get()
+        if branch is None or branch.driver.closed:
+            return function(*args, **kwargs)
+        return branch.driver.astream(spec, branch, args, kwargs)
+
+    return astream
+
+
+_WRAPPERS: dict[str, Callable[[SkillSpec, Callable[..., Any]], Any]] = {
+    "call": _wrap_call,
+    "acall": _wrap_acall,
+    "stream": _wrap_stream,
+    "astream": _wrap_astream,
+}
+
+
+def agent(agent_id: Any = None, /, *, tenant_id: str | None = None) -> Any:
+    """Makes each call of a function a run, with its arguments as the run's input.
+
+    `@agent`, or `@agent("support")` to name it. The function's place (module and name) is recorded as
+    the run's entry point, so that `isotrace.replay(run_id)` finds it. Called inside another run,
+    it is a run of its own with the same correlation id, and a step of kind `agent` there.
+
+    Raises `UsageError` for a generator: a run has one result.
+    """
+    if callable(agent_id):
+        return _agent(agent_id, agent_id.__name__, tenant_id)
+    return lambda function: _agent(function, agent_id or function.__name__, tenant_id)
+
+
+def _agent(function: Callable[..., Any], agent_id: str, tenant_id: str | None) -> Any:
+    method = _is_method(function)
+    spec = SkillSpec(function, name=agent_id, kind="agent", method=method)
+    if spec.shape in ("stream", "astream"):
+        raise UsageError(
+            "an agent can't be a generator", got=function.__qualname__, hint="let it return, and make a skill stream"
+        )
+    entry = None if method else entry_point_of(function)
+
+    def opened(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return run(agent_id, tenant_id=tenant_id, input=spec.bind(args, kwargs), entry_point=entry)
+
+    if spec.shape == "acall":
+
+        @functools.wraps(function)
+        async def body(*args: Any, **kwargs: Any) -> Any:
+            async with opened(args, kwargs) as run_:
+                result = await function(*args, **kwargs)
+                run_.set_result(result)
+                return result
+    else:
+
+        @functools.wraps(function)
+        def body(*args: Any, **kwargs: Any) -> Any:
+            with opened(args, kwargs) as run_:
+                result = function(*args, **kwargs)
+                run_.set_result(result)
+                return result
+
+    spec.function = body
+    wrapper = _WRAPPERS[spec.shape](spec, body)
+    setattr(wrapper, ENTRY_ATTRIBUTE, function)
+    return wrapper
+
+
+def entry_point_of(function: Callable[..., Any]) -> dict[str, Any] | None:
+    """Where a function can be found again: module, qualified name, file. None for a local function."""
+    if "<locals>" in function.__qualname__:
+        return None
+    module = sys.modules.get(function.__module__)
+    return {
+        "kind": "function",
+        "module": function.__module__,
+        "qualname": function.__qualname__,
+        "file": getattr(module, "__file__", None),
+    }

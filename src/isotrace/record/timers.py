@@ -1,0 +1,67 @@
+"""Timers of the agent's own code: `asyncio.sleep`, `asyncio.timeout`, and what waits with a time-out.
+
+A timer is a step of kind `timer`. That it fired, or was cancelled first, stands in the ledger like any
+other completion; so a replay fires it in its recorded turn, without waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING
+
+from isotrace.record.context import Ending, Step
+from isotrace.record.scheduler import Waiter, quiet_call_at
+from isotrace.record.spec import SkillSpec
+
+if TYPE_CHECKING:
+    from isotrace.record.recorder import Recorder
+
+
+def _timer(delay: float | None = None) -> None:
+    """The signature that timers are bound with: a delay in seconds, if the code named one."""
+
+
+@cache
+def timer_spec(name: str) -> SkillSpec:
+    """The skill that stands for one of asyncio's timers."""
+    return SkillSpec(_timer, name=name, kind="timer", effect="pure")
+
+
+class RecordedTimer:
+    """A running timer. `cancel` ends it unless it has fired; cancelling twice is fine."""
+
+    def __init__(self, recorder: Recorder, step: Step, when: float, fired: Callable[[], None]) -> None:
+        self._recorder = recorder
+        self._step = step
+        self._fired = fired
+        self._done = False
+        self._loop = asyncio.get_running_loop()
+        self._started = self._loop.time()
+        self._waiter = Waiter((step.lineage, "end"), self._fire, self._fail, self._loop)
+        self._handle = quiet_call_at(self._loop, when, recorder.scheduler.offer, self._waiter)
+
+    def _end(self, facts: bytes) -> None:
+        ending = Ending(self._step, facts, {})
+        ending.duration_ms = (self._loop.time() - self._started) * 1e3
+        self._recorder.finish(ending)
+
+    def _fire(self) -> None:
+        if not self._done:
+            self._done = True
+            self._end(b',"status":"success","outcome_category":"SUCCESS","outcome_code":null')
+            self._fired()
+
+    def _fail(self, error: BaseException) -> None:
+        """A live timer has nothing to fail."""
+
+    def cancel(self) -> None:
+        if self._done:
+            return
+        self._done = True
+        self._handle.cancel()
+        self._recorder.scheduler.withdraw(self._waiter)
+        self._end(
+            b',"status":"failure","outcome_category":"CANCELLED","outcome_code":"CancelledError","delivered":false'
+        )

@@ -1,0 +1,82 @@
+"""What is left to compare when a replayed run has ended: steps never asked for, and the result."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from isotrace.compare import findings
+from isotrace.compare.divergence import Divergence
+from isotrace.hashing import outcome_digest
+from isotrace.jsondiff import Change, diff_values
+from isotrace.models import Erased
+from isotrace.record.context import RunEnding
+from isotrace.record.outcomes import classify
+from isotrace.record.snapshot import snapshot
+from isotrace.replay.recorded import RecordedRun, RecordedStep
+
+
+def ending_divergences(
+    record: RecordedRun, matched: list[RecordedStep], ending: RunEnding
+) -> list[Divergence]:
+    """Divergences that show only at the run's end; empty where it ended as recorded."""
+    done = {step.lineage for step in matched}
+    left = [step for step in record.ordered if step.lineage not in done]
+    if left:
+        return [_left_over(record, left, len(done))]
+    if record.finished is None:
+        message = "the record was cut off before the run's end; the code came to its end"
+        return [findings.record_gap(None, (), message)]
+    return _result(record, ending)
+
+
+def _left_over(record: RecordedRun, left: list[RecordedStep], done: int) -> Divergence:
+    first = left[0]
+    if first.index == len(record.ordered) - len(left):
+        names = [step.skill_name for step in left]
+        return findings.early_end(first.index, first.lineage, len(record.ordered), done, left=names)
+    return findings.missing_step(first.index, first.lineage, first.skill_name, first.params)
+
+
+def _result(record: RecordedRun, ending: RunEnding) -> list[Divergence]:
+    assert record.finished is not None
+    end = len(record.ordered)
+    recorded_status = record.finished.facts["status"]
+    live_status = "failed" if ending.error is not None else "completed"
+    if recorded_status != live_status:
+        detail = _named(ending.error) if ending.error is not None else str(_recorded_error(record))
+        return [findings.status_changed(end, (), recorded_status, live_status, detail=detail)]
+    if ending.error is not None:
+        return _errors(record, ending.error, end)
+    if "result" not in record.finished.values or not ending.has_result:
+        return []
+    expected = record.finished.value("result")
+    if isinstance(expected, Erased):
+        return []
+    actual = orjson.loads(snapshot(ending.result).data)
+    if outcome_digest(expected) == outcome_digest(actual):
+        return []
+    return [
+        findings.final_result_changed(
+            end, expected, actual, changes=diff_values({"result": expected}, {"result": actual})
+        )
+    ]
+
+
+def _recorded_error(record: RecordedRun) -> Any:
+    assert record.finished is not None
+    value = record.finished.value("error")
+    return value.get("type") if isinstance(value, dict) else None
+
+
+def _named(error: BaseException) -> str:
+    return f"{type(error).__qualname__}: {error}"[:200]
+
+
+def _errors(record: RecordedRun, error: BaseException, end: int) -> list[Divergence]:
+    recorded, live = _recorded_error(record), classify(error)[1]
+    names = {type(error).__qualname__, live}
+    if recorded is None or recorded in names:
+        return []
+    return [findings.error_changed(end, (), [Change("/error/type", recorded, type(error).__qualname__)])]

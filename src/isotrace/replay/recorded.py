@@ -1,0 +1,134 @@
+"""A recorded run as a replay needs it: its steps by lineage, and the order of its deliveries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+
+from isotrace.errors import RecordGapError
+from isotrace.events import Event, lineage_key
+from isotrace.hashing import params_digest
+from isotrace.ledger import Ledger
+from isotrace.minted import MintedIds
+from isotrace.models import Erased, Lineage, TraceRecord
+from isotrace.replay.from_record import events_of
+
+DeliveryKey = tuple[Lineage, int | str]
+"""`(lineage, "end")` for a step's completion, `(lineage, n)` for the n-th chunk of a stream."""
+
+
+class RecordedStep:
+    """One step on record. `index` is its step_index; `finished` is None if it never ended."""
+
+    __slots__ = ("_digest", "chunks", "finished", "index", "started")
+
+    def __init__(self, started: Event) -> None:
+        self.started = started
+        self.finished: Event | None = None
+        self.chunks: list[Event] = []
+        self.index = -1
+        self._digest: str | None = None
+
+    @property
+    def lineage(self) -> Lineage:
+        return self.started.lineage
+
+    @property
+    def skill_name(self) -> str:
+        return str(self.started.facts["skill_name"])
+
+    @property
+    def kind(self) -> str:
+        return str(self.started.facts["kind"])
+
+    @property
+    def delivered(self) -> bool:
+        """Whether its end was handed to the agent; False where the agent's own code ended it."""
+        return self.finished is not None and self.finished.facts.get("delivered", True) is not False
+
+    @property
+    def params(self) -> Any:
+        """The params as they are compared. Raises `RecordGapError` if they were erased."""
+        value = self.started.value("params", {})
+        if isinstance(value, Erased):
+            raise RecordGapError("the params of a recorded step were erased", step=self.index, got=self.skill_name)
+        return value
+
+    def params_equal(self, data: bytes, minted: MintedIds) -> tuple[bool, Any]:
+        """Whether live params (value bytes) are the recorded ones, and their form for comparison.
+
+        Equal bytes need no hashing; else the digests decide, after minted ids were replaced.
+        """
+        recorded = self.started.values.get("params")
+        if recorded == data and not minted:
+            return True, None
+        live = orjson.loads(data)
+        if minted:
+            live, _ = minted.replace(live)
+        return params_digest(live) == self.digest, live
+
+    @property
+    def digest(self) -> str:
+        """The params digest. Raises `RecordGapError` if the params were erased."""
+        if self._digest is None:
+            self._digest = params_digest(self.params)
+        return self._digest
+
+
+class RecordedRun:
+    """The events of one run, indexed for replay."""
+
+    def __init__(self, events: Iterable[Event]) -> None:
+        self.steps: dict[Lineage, RecordedStep] = {}
+        self.deliveries: list[DeliveryKey] = []
+        self.starts: list[Lineage] = []
+        self.reads: dict[tuple[Lineage, int], Event] = {}
+        self.finished: Event | None = None
+        self.aborted: Event | None = None
+        started: Event | None = None
+        for event in events:
+            match event.type:
+                case "run_started":
+                    started = event
+                case "step_started":
+                    self.steps[event.lineage] = RecordedStep(event)
+                    self.starts.append(event.lineage)
+                case "step_chunk":
+                    step = self.steps[event.lineage]
+                    self.deliveries.append((event.lineage, len(step.chunks)))
+                    step.chunks.append(event)
+                case "step_finished":
+                    step = self.steps[event.lineage]
+                    step.finished = event
+                    if step.delivered:
+                        self.deliveries.append((event.lineage, "end"))
+                case "value_read":
+                    self.reads[event.lineage, event.facts.get("index", 0)] = event
+                case "run_finished":
+                    self.finished = event
+                case "run_aborted":
+                    self.aborted = event
+        if started is None:
+            raise RecordGapError("a run without run_started can't be replayed")
+        self.started = started
+        self.ordered = sorted(self.steps.values(), key=lambda step: lineage_key(step.lineage))
+        for index, step in enumerate(self.ordered):
+            step.index = index
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Facts of `run_started`."""
+        return self.started.facts
+
+    def index_of(self, lineage: Lineage) -> int:
+        """Where a step of this lineage stands, or would stand, among the recorded ones."""
+        key = lineage_key(lineage)
+        return sum(1 for step in self.ordered if lineage_key(step.lineage) < key)
+
+
+def recorded_run(source: Ledger | TraceRecord) -> RecordedRun:
+    """The replay's view of a ledger or of a record."""
+    return RecordedRun(source.events if isinstance(source, Ledger) else events_of(source))
+
