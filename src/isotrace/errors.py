@@ -92,7 +92,7 @@ class IsotraceError(Exception):
                 self.where,
                 f"run {self.run_id}" if self.run_id else None,
                 f"step {self.step}" if self.step is not None else None,
-                f"at {self.pointer!r}" if self.pointer is not None else None,
+                f"at {_short(self.pointer)!r}" if self.pointer is not None else None,
             )
             if part
         ]

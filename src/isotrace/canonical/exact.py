@@ -222,6 +222,8 @@ class _Writer:
 
     def _text(self, value: str, what: str) -> str:
         plain = str.__str__(value)
+        if len(plain) > MAX_BYTES:
+            raise self._too_large()
         try:
             plain.encode()
         except UnicodeEncodeError as error:
@@ -231,8 +233,6 @@ class _Writer:
                 got=f"U+{ord(plain[error.start]):04X} at position {error.start}",
                 hint="decode the bytes with their own encoding before recording them",
             ) from None
-        if len(plain) > MAX_BYTES:
-            raise self._too_large()
         return _quoted(plain)
 
     def _int(self, value: int) -> str:
