@@ -3,6 +3,7 @@ printed here."""
 
 from __future__ import annotations
 
+from isotrace.operations.comparing import diff
 from isotrace.operations.exchange import (
     ImportReport,
     export_runs,
@@ -24,6 +25,8 @@ from isotrace.operations.integrity import (
     verify_run,
 )
 from isotrace.operations.opening import open_store
+from isotrace.operations.programs import program_entry, record_program, recorded_here, replay_again
+from isotrace.operations.replaying import areplay, replay
 from isotrace.operations.runs import Selection, find_run, key_values, list_runs, moment, show
 
 __all__ = [
@@ -34,7 +37,9 @@ __all__ = [
     "ImportReport",
     "Selection",
     "Verified",
+    "areplay",
     "behaviours",
+    "diff",
     "erase",
     "examine",
     "export_runs",
@@ -46,8 +51,13 @@ __all__ = [
     "list_runs",
     "moment",
     "open_store",
+    "program_entry",
     "prove",
     "read_proof",
+    "record_program",
+    "recorded_here",
+    "replay",
+    "replay_again",
     "show",
     "step_values",
     "verify_file",

@@ -67,7 +67,7 @@ def print_diff(
 ) -> None:
     """Prints the verdict, both runs in two columns (below each other on a narrow terminal), and the
     first divergence with its JSON differences."""
-    first = diff.divergences[0] if diff.divergences else None
+    first = diff.first
     print_verdict(console, diff.verdict.value, first)
     console.print()
     view = _Sides(console, original, replay, diff)
@@ -77,8 +77,10 @@ def print_diff(
     view.print_rows(shown)
     if first is not None:
         console.print()
-        _print_first(console, first)
-        _print_rest(console, diff.divergences[1:])
+        print_first(console, first)
+        if diff.cause is not None:
+            console.print(safe(f"  {diff.cause.why}: {diff.cause.message}", style="yellow"), soft_wrap=True)
+        _print_rest(console, [one for one in diff.divergences if one is not first])
 
 
 def _interesting(alignment: Sequence[Pair], first: Divergence | None) -> list[int]:
@@ -152,7 +154,7 @@ class _Sides:
         sign, style = _OPS[str(pair.op)]
         left = self._step(self.original, pair.original_index, str(pair.op))
         right = self._step(self.replay, pair.replay_index, str(pair.op))
-        left_more, right_more = self._difference(row, pair)
+        left_more, right_more = self._difference(row, pair) if _cut(left, right) else (None, None)
         if self.two:
             self._print_two(sign, style, left or Text(), right or Text())
             if left_more is not None or right_more is not None:
@@ -222,6 +224,12 @@ class _Sides:
         self.console.print(line, no_wrap=True, overflow="ignore", crop=False)
 
 
+def _cut(*sides: Text | None) -> bool:
+    """Whether a row does not show its params whole, so that its difference may be out of sight."""
+    plain = {side.plain for side in sides if side is not None}
+    return any(text.endswith("…") for text in plain) or len({text.split("  ", 1)[-1] for text in plain}) == 1
+
+
 def _head(name: str, record: TraceRecord) -> Text:
     return Text.assemble(
         (f"{name} ", "bold"),
@@ -268,7 +276,8 @@ def around_difference(left: Any, right: Any, width: int) -> tuple[str, str]:
 # --- the first divergence -------------------------------------------------------------
 
 
-def _print_first(console: Console, first: Divergence) -> None:
+def print_first(console: Console, first: Divergence) -> None:
+    """What kind of difference it is, and what stands on each side, by JSON Pointer."""
     place = "the run" if first.index is None else f"step {first.index}"
     console.print(
         Text.assemble(("First divergence: ", "bold"), (f"{first.code.value} at {place}", "bold red"))

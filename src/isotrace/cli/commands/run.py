@@ -1,0 +1,104 @@
+"""`isotrace run`"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from types import TracebackType
+
+import click
+
+import isotrace
+from isotrace.cli.face import Face, with_face
+from isotrace.cli.safe import visible
+from isotrace.errors import UsageError
+from isotrace.operations import program_entry, record_program, recorded_here
+
+
+@click.command("run", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.option("-m", "--module", is_flag=True, help="PROGRAM is a module, as for python -m.")
+@click.option(
+    "--agent",
+    "agent_id",
+    metavar="ID",
+    help="Make the whole program one run of this agent, where none is marked in it.",
+)
+@click.argument("program", metavar="PROGRAM")
+@click.argument("arguments", metavar="[ARGUMENT]…", nargs=-1, type=click.UNPROCESSED)
+@with_face
+def command(
+    face: Face, program: str, arguments: tuple[str, ...], *, module: bool, agent_id: str | None
+) -> int:
+    """Run a Python program and record its agents and skills.
+
+    What is marked @isotrace.agent and @isotrace.skill is recorded. The program sees itself as
+    `python PROGRAM` would start it, and isotrace exits with its exit code. What was recorded is
+    reported on stderr; with --json on stdout, and the program's own output goes to stderr.
+    """
+    entry = program_entry(program, arguments, module=module)
+    if face.store_url:
+        os.environ["ISOTRACE_STORE"] = face.store_url
+    os.environ["ISOTRACE_TENANT"] = face.tenant
+    with _stdout_kept_clean() if face.json else nullcontext(), recorded_here() as runs:
+        code = _execute(entry, agent_id)
+        isotrace.flush()
+    if face.json:
+        face.print_json({"exit_code": code, "runs": runs})
+    else:
+        _report(runs)
+    return code
+
+
+def _execute(entry: dict[str, object], agent_id: str | None) -> int:
+    """The exit code that `python` would give."""
+    try:
+        with isotrace.run(agent_id) if agent_id else nullcontext():
+            record_program(entry)
+    except SystemExit as leaving:
+        return _code_of(leaving)
+    except UsageError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the program's own failure, told as python tells it
+        traceback.print_exception(error.with_traceback(_own_frames(error.__traceback__)))
+        return 1
+    return 0
+
+
+def _code_of(leaving: SystemExit) -> int:
+    if leaving.code is None or isinstance(leaving.code, int):
+        return leaving.code or 0
+    click.echo(leaving.code, err=True)
+    return 1
+
+
+def _own_frames(trace: TracebackType | None) -> TracebackType | None:
+    """The traceback from the program's first frame on, without isotrace's and runpy's; the whole
+    where that frame is not found."""
+    frame = trace
+    while frame is not None and frame.tb_frame.f_globals.get("__name__") != "__main__":
+        frame = frame.tb_next
+    return frame or trace
+
+
+@contextmanager
+def _stdout_kept_clean() -> Iterator[None]:
+    """Sends what the program prints, also from C and child processes, to stderr."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def _report(runs: list[str]) -> None:
+    if not runs:
+        click.echo("isotrace: no run was recorded: nothing marked @isotrace.agent was called", err=True)
+    for run_id in runs:
+        click.echo(visible(f"isotrace: recorded run {run_id}"), err=True)

@@ -1,0 +1,123 @@
+"""Running a Python program as `python` would, with its runs recorded, or one of them replayed."""
+
+from __future__ import annotations
+
+import os
+import runpy
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from isotrace.contracts import TraceStore
+from isotrace.errors import NoEntryPointError, UsageError
+from isotrace.operations.replaying import replay
+from isotrace.record.context import RunInfo, run_opener
+from isotrace.record.runs import set_program
+from isotrace.record.sealer import observed
+from isotrace.replay import ReplayResult, named_function
+
+
+def program_entry(target: str, arguments: Sequence[str], *, module: bool) -> dict[str, Any]:
+    """How a program is started, as recorded: `target` is a script's path, or with `module` a module.
+
+    Raises `UsageError` for a script that is not there.
+    """
+    if not module and not Path(target).is_file():
+        raise UsageError("there is no such script", got=target, hint="a module is run with -m MODULE")
+    return {
+        "kind": "program",
+        "target": target if module else str(Path(target).absolute()),
+        "module": module,
+        "arguments": list(arguments),
+        "cwd": str(Path.cwd()),
+    }
+
+
+def execute(entry: Mapping[str, Any]) -> None:
+    """Runs a program in this process as `__main__`. Raises what it raises, `SystemExit` too."""
+    target, arguments = str(entry["target"]), [str(argument) for argument in entry["arguments"]]
+    if entry["module"]:
+        # As `python -m`: the current folder first, argv[0] set by runpy.
+        sys.path[0] = str(Path.cwd())
+        sys.argv = [target, *arguments]
+        runpy.run_module(target, run_name="__main__", alter_sys=True)
+        return
+    sys.path[0] = str(Path(target).parent)
+    sys.argv = [target, *arguments]
+    runpy.run_path(target, run_name="__main__")
+
+
+def record_program(entry: Mapping[str, Any]) -> None:
+    """Runs a program; runs without an entry point of their own record that they came from it."""
+    set_program(entry)
+    try:
+        execute(entry)
+    finally:
+        set_program(None)
+
+
+class _Finished(BaseException):
+    """The run that is replayed has ended, and the program goes on to another one."""
+
+
+def replayable_program(entry: Mapping[str, Any], run_id: str) -> Callable[[], None]:
+    """A function that starts the program again, for `replay`: its first run is the one replayed,
+    and the program ends there.
+
+    Raises `NoEntryPointError` for a later run of a program: those before it would not be served.
+    """
+    if entry.get("index", 0):
+        raise NoEntryPointError(
+            f"the run is number {entry['index'] + 1} of the runs that its program made",
+            run_id=run_id,
+            hint="mark the function that makes it with @isotrace.agent, and replay that",
+        )
+
+    def program() -> None:
+        opener = run_opener.get()
+        attached = False
+
+        def once(info: RunInfo) -> Any:
+            nonlocal attached
+            if attached:
+                raise _Finished
+            attached = True
+            return opener(info) if opener is not None else None
+
+        folder = str(entry.get("cwd", ""))
+        if Path(folder).is_dir():
+            os.chdir(folder)
+        token = run_opener.set(once)
+        try:
+            execute(entry)
+        except _Finished:
+            pass
+        finally:
+            run_opener.reset(token)
+
+    return program
+
+
+def replay_again(
+    store: TraceStore, run_id: str, *, tenant_id: str, entry: str | None = None, mode: str = "strict"
+) -> ReplayResult:
+    """Replays a stored run by `entry` (`MODULE:FUNCTION`, `FILE.py:FUNCTION`), else by its recorded
+    entry point, a function or a program. Raises as `replay` does, and `UsageError` for `entry`."""
+    function: Callable[[], Any] | None = None
+    if entry is not None:
+        function = named_function(entry)
+    elif store.get(run_id, tenant_id=tenant_id).local:
+        recorded = store.ledger(run_id, tenant_id=tenant_id).events[0].facts.get("entry_point")
+        if isinstance(recorded, dict) and recorded.get("kind") == "program":
+            function = replayable_program(recorded, run_id)
+    return replay(run_id, function, mode=mode, store=store, tenant_id=tenant_id)
+
+
+@contextmanager
+def recorded_here() -> Iterator[list[str]]:
+    """The ids of the runs that end in this process during the block, in that order."""
+    runs: list[str] = []
+    with observed(runs.append):
+        yield runs
