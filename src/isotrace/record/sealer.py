@@ -8,6 +8,8 @@ import queue
 import threading
 import time
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +33,7 @@ class Sealer:
         self._pending = 0
         self._quiet = threading.Condition(self._lock)
         self._stores: dict[str, TraceStore] = {}
+        self.observers: list[Callable[[str], None]] = []
 
     def submit(self, journal: AnyJournal, target: TraceStore | str) -> None:
         """Queues a finished run. Returns at once."""
@@ -70,7 +73,8 @@ class Sealer:
     def _seal(self, journal: AnyJournal, target: TraceStore | str) -> None:
         """The journal is removed only once the run is durable in the store."""
         try:
-            self._store(target).put(seal_journal(journal.content()))
+            run = seal_journal(journal.content())
+            self._store(target).put(run)
         except ConflictError:
             journal.close()
             if journal.path is not None:
@@ -80,6 +84,8 @@ class Sealer:
             journal.close()
             raise
         journal.remove()
+        for told in list(self.observers):
+            told(run.run_id)
 
     def _store(self, target: TraceStore | str) -> TraceStore:
         if not isinstance(target, str):
@@ -111,6 +117,18 @@ def flush(timeout_s: float | None = None) -> bool:
     everything in isotrace that reads a store, and when the interpreter exits.
     """
     return _sealer.flush(timeout_s)
+
+
+@contextmanager
+def observed(told: Callable[[str], None]) -> Iterator[None]:
+    """`told` hears the id of each run of this process as it is put into its store during the block,
+    the runs that had ended by then included. It is called on the sealing thread."""
+    _sealer.observers.append(told)
+    try:
+        yield
+        flush()
+    finally:
+        _sealer.observers.remove(told)
 
 
 def adopt_journals(store: TraceStore) -> list[str]:
