@@ -15,7 +15,7 @@ from hashlib import sha256
 from json.encoder import encode_basestring as _quoted
 from typing import Any, Final, NamedTuple
 
-from isotrace.canonical import MAX_DEPTH, MAX_INT, MAX_NODES, canonical_bytes
+from isotrace.canonical import MAX_DEPTH, MAX_INT, MAX_NODES, canonical_bytes, pointer_to
 from isotrace.errors import CycleError, LimitError
 from isotrace.minted import strip_volatile
 
@@ -55,60 +55,69 @@ class Rounded(NamedTuple):
     after: float
 
 
-def _round(value: float) -> float:
-    # Adding 0.0 turns −0.0 into 0.0 and changes nothing else.
-    return round(float(value), DIGITS) + 0.0
-
-
 def normalize(value: Any) -> Any:
     """The value with every float rounded to 6 places (half to even on its exact binary value).
 
     Dicts, lists and tuples are copied, other values stay as they are. Idempotent. Raises
-    `CycleError` or `LimitError` where the value is not a tree of at most 128 levels.
+    `CycleError` or `LimitError` where the value is not a tree within the limits of `canonical`.
     """
-    return _normalized(value, None)
+    return _Normalization().of(value)
 
 
 def explain_normalization(value: Any) -> list[Rounded]:
     """What `normalize` takes away, in the value's own order. Raises the same errors."""
-    found: list[Rounded] = []
-    _normalized(value, found)
-    return found
+    walk = _Normalization()
+    walk.of(value)
+    return walk.rounded
 
 
-def _normalized(value: Any, found: list[Rounded] | None) -> Any:
-    budget = [MAX_NODES]
-    return _normalized_node(value, found, [], set(), budget)
+class _Normalization:
+    """One walk through a value. Bounded before it descends, so at most 128 calls deep."""
 
+    def __init__(self) -> None:
+        self.rounded: list[Rounded] = []
+        self.path: list[Any] = []
+        self.enclosing: set[int] = set()
+        self.nodes = MAX_NODES
 
-def _normalized_node(
-    value: Any, found: list[Rounded] | None, path: list[str], enclosing: set[int], budget: list[int]
-) -> Any:
-    # At most MAX_DEPTH calls deep: bounded before it descends.
-    if isinstance(value, float):
-        after = _round(value)
-        if found is not None and (after != value or str(after) != str(float(value))):
-            found.append(Rounded("".join(path), float(value), after))
-        return after
-    if not isinstance(value, dict | list) and type(value) is not tuple:
+    def of(self, value: Any) -> Any:
+        if isinstance(value, float):
+            return self._float(value)
+        if isinstance(value, dict | list) or type(value) is tuple:
+            return self._container(value)
         return value
-    if id(value) in enclosing:
-        raise CycleError("a container holds itself", pointer="".join(path))
-    budget[0] -= len(value)
-    if len(path) >= MAX_DEPTH or budget[0] < 0:
-        raise LimitError("a value is nested too deeply or too large", pointer="".join(path))
-    enclosing.add(id(value))
-    items = value.items() if isinstance(value, dict) else enumerate(value)
-    result = []
-    for key, child in items:
-        path.append("/" + str(key).replace("~", "~0").replace("/", "~1"))
-        result.append((key, _normalized_node(child, found, path, enclosing, budget)))
-        path.pop()
-    enclosing.discard(id(value))
-    if isinstance(value, dict):
-        return dict(result)
-    children = [child for _, child in result]
-    return tuple(children) if isinstance(value, tuple) else children
+
+    def _float(self, value: float) -> float:
+        before = float(value)
+        # Adding 0.0 turns −0.0 into 0.0 and changes nothing else.
+        after = round(before, DIGITS) + 0.0
+        if after != before or repr(after) != repr(before):
+            self.rounded.append(Rounded(pointer_to(self.path), before, after))
+        return after
+
+    def _container(self, value: Any) -> Any:
+        if id(value) in self.enclosing:
+            raise CycleError("a container holds itself", pointer=pointer_to(self.path))
+        self.nodes -= len(value)
+        if len(self.path) >= MAX_DEPTH or self.nodes <= 0:
+            raise LimitError(
+                "a value is nested too deeply or too large",
+                pointer=pointer_to(self.path),
+                expected=f"at most {MAX_DEPTH} levels and {MAX_NODES} nodes",
+            )
+        self.enclosing.add(id(value))
+        self.path.append(None)
+        is_dict = isinstance(value, dict)
+        items = []
+        for key, child in value.items() if is_dict else enumerate(value):
+            self.path[-1] = key
+            items.append((key, self.of(child)))
+        self.path.pop()
+        self.enclosing.discard(id(value))
+        if is_dict:
+            return dict(items)
+        children = [child for _, child in items]
+        return tuple(children) if isinstance(value, tuple) else children
 
 
 # --- parity -------------------------------------------------------------------------

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import zip_longest
 from typing import Any, Final, NamedTuple
 
-from isotrace.canonical import MAX_DEPTH, MAX_NODES
+from isotrace.canonical import MAX_DEPTH, MAX_NODES, pointer_to
 from isotrace.errors import FieldError, LimitError
 
 
 class _Missing:
     """The type of `MISSING`."""
 
-    _instance: _Missing | None = None
-
-    def __new__(cls) -> _Missing:
-        if cls._instance is None:
-            cls._instance = super().__new__(cls)
-        return cls._instance
+    __slots__ = ()
 
     def __repr__(self) -> str:
         return "MISSING"
@@ -25,7 +21,14 @@ class _Missing:
     def __bool__(self) -> bool:
         return False
 
+    def __copy__(self) -> _Missing:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Missing:
+        return self
+
     def __reduce__(self) -> str:
+        # Read back as the one object of this name, so that `is` keeps working.
         return "MISSING"
 
 
@@ -48,7 +51,7 @@ def pointer_escape(part: str | int) -> str:
 
 def pointer_join(parts: Iterable[str | int]) -> str:
     """The pointer that leads through these keys and indexes; `""` is the whole value."""
-    return "".join("/" + pointer_escape(part) for part in parts)
+    return pointer_to(parts)
 
 
 def pointer_split(pointer: str) -> list[str]:
@@ -82,43 +85,49 @@ def diff_values(expected: Any, actual: Any, *, limit: int = 64) -> list[Change]:
     Keys that only `actual` has follow those of `expected`. Lists are compared by position, so
     that a pointer means the same on both sides; an element more or less at the front shows as
     changes from there on. Numbers are equal as JSON has them (`1` and `1.0`; `true` is no number).
-    Raises `LimitError` for values beyond the limits of `isotrace.canonical`.
+    Other objects are compared by type and `==`. Raises `LimitError` for values beyond the limits
+    of `isotrace.canonical`.
     """
     changes: list[Change] = []
-    path: list[str | int] = []
-    stack: list[Iterator[tuple[str | int, Any, Any]]] = [iter([("", expected, actual)])]
-    left = MAX_NODES
-    while stack and len(changes) < limit:
-        item = next(stack[-1], None)
-        if item is None:
-            stack.pop()
+    # Per open pair of containers, what is still to be compared; and the key that led to each but the first.
+    open_: list[Iterator[_Pair]] = [iter([(None, expected, actual)])]
+    path: list[Any] = []
+    nodes = 0
+    while open_ and len(changes) < limit:
+        pair = next(open_[-1], None)
+        if pair is None:
+            open_.pop()
             if path:
                 path.pop()
             continue
-        part, one, other = item
+        key, one, other = pair
         if one is other:
             continue
-        left -= 1
-        if left < 0 or len(stack) > MAX_DEPTH + 1:
-            raise LimitError("values are too deep or too large to compare", pointer=_at(path, part, stack))
-        if (children := _children(one, other)) is None:
-            if not _equal_scalars(one, other):
-                changes.append(Change(_at(path, part, stack), one, other))
-        else:
-            if len(stack) > 1:
-                path.append(part)
-            else:
-                path.append("")
-            stack.append(children)
+        nodes += 1
+        if nodes > MAX_NODES or len(path) > MAX_DEPTH:
+            raise LimitError(
+                "values are too deep or too large to compare",
+                pointer=_place(path, key),
+                expected=f"at most {MAX_DEPTH} levels and {MAX_NODES} nodes",
+            )
+        children = _children(one, other)
+        if children is not None:
+            path.append(key)
+            open_.append(children)
+        elif not _equal(one, other):
+            changes.append(Change(_place(path, key), one, other))
     return changes
 
 
-def _at(path: list[str | int], part: str | int, stack: list[Any]) -> str:
-    # The first entry of `path` is the root itself, which has no token.
-    return pointer_join([*path[1:], part]) if len(stack) > 1 else ""
+def _place(path: list[Any], key: Any) -> str:
+    # The first key belongs to the two values themselves, which have none.
+    return pointer_to([*path, key][1:])
 
 
-def _children(one: Any, other: Any) -> Iterator[tuple[str | int, Any, Any]] | None:
+_Pair = tuple[Any, Any, Any]
+
+
+def _children(one: Any, other: Any) -> Iterator[_Pair] | None:
     """Pairs to compare next where both sides are containers of one kind, else None."""
     if isinstance(one, dict) and isinstance(other, dict):
         return _dict_pairs(one, other)
@@ -127,7 +136,7 @@ def _children(one: Any, other: Any) -> Iterator[tuple[str | int, Any, Any]] | No
     return None
 
 
-def _dict_pairs(one: dict[str, Any], other: dict[str, Any]) -> Iterator[tuple[str | int, Any, Any]]:
+def _dict_pairs(one: dict[str, Any], other: dict[str, Any]) -> Iterator[_Pair]:
     for key, value in one.items():
         yield key, value, other.get(key, MISSING)
     for key, value in other.items():
@@ -135,24 +144,17 @@ def _dict_pairs(one: dict[str, Any], other: dict[str, Any]) -> Iterator[tuple[st
             yield key, MISSING, value
 
 
-def _list_pairs(
-    one: list[Any] | tuple[Any, ...], other: list[Any] | tuple[Any, ...]
-) -> Iterator[tuple[str | int, Any, Any]]:
-    for index in range(max(len(one), len(other))):
-        yield (
-            index,
-            one[index] if index < len(one) else MISSING,
-            other[index] if index < len(other) else MISSING,
-        )
+def _list_pairs(one: Sequence[Any], other: Sequence[Any]) -> Iterator[_Pair]:
+    for index, (value, counterpart) in enumerate(zip_longest(one, other, fillvalue=MISSING)):
+        yield index, value, counterpart
 
 
-def _equal_scalars(one: Any, other: Any) -> bool:
+def _equal(one: Any, other: Any) -> bool:
+    """Equality of two values that are not both dicts or both lists."""
     if isinstance(one, bool) or isinstance(other, bool):
         return one is other
     if isinstance(one, int | float) and isinstance(other, int | float):
         return one == other
-    return type(one) is type(other) and bool(one == other) or _both_text(one, other)
-
-
-def _both_text(one: Any, other: Any) -> bool:
-    return isinstance(one, str) and isinstance(other, str) and str.__eq__(one, other)
+    if isinstance(one, str) and isinstance(other, str):
+        return str.__eq__(one, other)
+    return type(one) is type(other) and bool(one == other)

@@ -10,7 +10,14 @@ whatever it is not sure of goes the exact way (`exact`), which is slower and bou
 
 from __future__ import annotations
 
-from isotrace.canonical.exact import MAX_BYTES, MAX_DEPTH, MAX_INT, MAX_NODES, canonical_bytes_exact
+from isotrace.canonical.exact import (
+    MAX_BYTES,
+    MAX_DEPTH,
+    MAX_INT,
+    MAX_NODES,
+    canonical_bytes_exact,
+    pointer_to,
+)
 from isotrace.canonical.fast import canonical_bytes, check, value_bytes
 from isotrace.canonical.reader import parse_json
 
@@ -23,5 +30,6 @@ __all__ = [
     "canonical_bytes_exact",
     "check",
     "parse_json",
+    "pointer_to",
     "value_bytes",
 ]
