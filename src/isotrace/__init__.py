@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from isotrace.models import Erased as Erased
     from isotrace.models import Lineage as Lineage
     from isotrace.models import ParityResult as ParityResult
+    from isotrace.models import RunContext as RunContext
     from isotrace.models import StepContext as StepContext
     from isotrace.models import TraceRecord as TraceRecord
     from isotrace.models import TraceStatus as TraceStatus
@@ -40,10 +41,12 @@ if TYPE_CHECKING:
     from isotrace.models import Violation as Violation
     from isotrace.models import compare_traces as compare_traces
     from isotrace.operations import areplay as areplay
+    from isotrace.operations import behaviours as behaviours
     from isotrace.operations import diff as diff
     from isotrace.operations import replay as replay
     from isotrace.plain import from_plain as from_plain
     from isotrace.plain import to_plain as to_plain
+    from isotrace.record import Run as Run
     from isotrace.record import ThreadPool as ThreadPool
     from isotrace.record import agent as agent
     from isotrace.record import branch as branch
@@ -62,13 +65,13 @@ _HOMES = {
     "isotrace.compare": "Code Divergence Level Rules TraceDiff Verdict diff_traces",
     "isotrace.models": (
         "META_MODEL META_PARENT_RUN META_REPLAYABILITY META_REPLAY_OF META_REWARD META_SOURCE META_TASK"
-        " META_TIME META_TRIAL Erased Lineage ParityResult StepContext TraceRecord TraceStatus TraceStep"
-        " TraceSummary Violation compare_traces"
+        " META_TIME META_TRIAL Erased Lineage ParityResult RunContext StepContext TraceRecord TraceStatus"
+        " TraceStep TraceSummary Violation compare_traces"
     ),
-    "isotrace.operations": "areplay diff replay",
+    "isotrace.operations": "areplay behaviours diff replay",
     "isotrace.plain": "from_plain to_plain",
     "isotrace.record": (
-        "ThreadPool agent branch cost current_run extract_headers flush inject_headers run skill"
+        "Run ThreadPool agent branch cost current_run extract_headers flush inject_headers run skill"
     ),
     "isotrace.registry": "open_store",
 }

@@ -26,19 +26,22 @@ class Erased:
 
 
 def utc(moment: datetime) -> datetime:
-    # Without this a record read back would differ from the one written.
+    """The moment itself, or in UTC if it names no zone: a record read back equals the one written."""
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
 
 
 def time_text(moment: datetime) -> str:
-    return utc(moment).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    """UTC, six digits, `Z`: `2026-01-02T03:04:05.000006Z`."""
+    return utc(moment).astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
 
 
 def time_or_none(moment: datetime | None) -> str | None:
+    """As `time_text`; None for None."""
     return None if moment is None else time_text(moment)
 
 
 def read_object(value: Any, pointer: str) -> dict[str, Any]:
+    """The value, which must be a dictionary, else `FieldError`."""
     if not isinstance(value, dict):
         raise FieldError(
             "a field has the wrong type", pointer=pointer, expected="an object", got=_kind(value)
@@ -96,11 +99,11 @@ class Fields:
         return float(value)
 
     def time(self, name: str) -> datetime:
+        """A moment in UTC, whatever zone it was written in."""
+        text = self.text(name)
         try:
-            return utc(datetime.fromisoformat(self.text(name)))
-        except ValueError as error:
-            if isinstance(error, FieldError):
-                raise
+            return utc(datetime.fromisoformat(text)).astimezone(UTC)
+        except (ValueError, OverflowError):
             raise self.wrong(name, "a time as ISO 8601 has it") from None
 
     def time_or_none(self, name: str) -> datetime | None:

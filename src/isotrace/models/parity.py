@@ -113,6 +113,9 @@ def _reason(
     if ours[step] is None or theirs[step] is None:
         return "RECORD_GAP: params are absent, so the steps can't be compared"
     before, after = original.steps[step], replay.steps[step]
+    if None in ours[step:] or None in theirs[step:]:
+        # What follows can't be known, so it explains nothing.
+        return _step_reason(before, after)
     surplus = len(theirs) - len(ours)
     if surplus > 0 and theirs[step + surplus :] == ours[step:]:
         return f"EXTRA_STEP: {after.skill_name} is not in the original; {counts}"

@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Any, cast
 
 from isotrace import hashing
-from isotrace.errors import FieldError, RecordGapError
+from isotrace.errors import RecordGapError
 from isotrace.models.fields import Erased, Fields, chunks_mapped, read_object, restored, shown, time_text, utc
 
 Lineage = tuple[int | str, ...]
@@ -22,6 +22,9 @@ class TraceStatus(str, Enum):  # noqa: UP042  # the contract names these bases
     FAILURE = "failure"
     RETRY = "retry"
     SKIPPED = "skipped"
+
+
+_STATUSES = [status.value for status in TraceStatus]
 
 
 @dataclass(slots=True)
@@ -113,6 +116,8 @@ class TraceStep:
 
     def __post_init__(self) -> None:
         self.timestamp = utc(self.timestamp)
+        if type(self.status) is not TraceStatus:
+            self.status = TraceStatus(self.status)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data. `params` and `outcome_data` are not copied."""
@@ -138,19 +143,16 @@ class TraceStep:
         Raises `FieldError` for a missing field, a wrong type or an unknown status.
         """
         fields = Fields(data, pointer)
-        try:
-            status = TraceStatus(fields.text("status"))
-        except ValueError as error:
-            if isinstance(error, FieldError):
-                raise
-            raise fields.wrong("status", ", ".join(status.value for status in TraceStatus)) from None
+        text = fields.text("status")
+        if text not in _STATUSES:
+            raise fields.wrong("status", " or ".join(_STATUSES))
         outcome = None if data.get("outcome_data") is None else fields.object("outcome_data")
         context = data.get("context")
         return cls(
             step_index=fields.whole("step_index"),
             skill_name=fields.text("skill_name"),
             params=fields.object("params"),
-            status=status,
+            status=TraceStatus(text),
             outcome_category=fields.text("outcome_category"),
             outcome_code=fields.text_or_none("outcome_code"),
             outcome_data=chunks_mapped(outcome, restored),
