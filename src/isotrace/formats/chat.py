@@ -198,9 +198,8 @@ class ChatRun:
             "seed": one.seed,
             "frozen_timestamp": None,
         }
-        values = {"input": one.input, "metadata": {META_SOURCE: one.format, **one.metadata}}
-        if one.environment is not None:
-            values["environment"] = one.environment
+        metadata = {META_SOURCE: one.format, **one.metadata}
+        values = known({"input": one.input, "metadata": metadata, "environment": one.environment})
         self._add("run_started", facts, {name: value_bytes(value) for name, value in values.items()})
 
     def _add(self, type_: str, facts: dict[str, Any], values: dict[str, bytes]) -> None:
@@ -381,9 +380,7 @@ class ChatRun:
             facts = {"reason": error or "aborted"}
         else:
             facts = {"status": status, "step_count": self._steps}
-            values["result"] = result
-            if error is not None:
-                values["error"] = error
+            values |= known({"result": result, "error": error})
         type_ = "run_aborted" if status == "aborted" else "run_finished"
         self._add(type_, facts, {name: value_bytes(value) for name, value in values.items()})
         one = self._identity

@@ -160,6 +160,9 @@ def _lines(stream: BinaryIO, where: str, bounds: Bounds) -> Iterator[tuple[Place
             yield place, error
             return
         total += len(chunk)
+        if total > bounds.total:
+            yield place, place.fail("the file is too large", "", expected=f"at most {bounds.total} bytes")
+            return
         buffer += chunk
         while (end := buffer.find(b"\n", searched)) >= 0:
             if buffer[:end].strip():
@@ -168,9 +171,8 @@ def _lines(stream: BinaryIO, where: str, bounds: Bounds) -> Iterator[tuple[Place
             place = Place(where, place.line + 1)
             searched = 0
         searched = len(buffer)
-        if len(buffer) > MAX_LINE or total > bounds.total:
-            what = "a line is too long" if len(buffer) > MAX_LINE else "the file is too large"
-            yield place, place.fail(what, "", expected=f"at most {min(MAX_LINE, bounds.total)} bytes")
+        if len(buffer) > MAX_LINE:
+            yield place, place.fail("a line is too long", "", expected=f"at most {MAX_LINE} bytes")
             return
         if not chunk:
             break

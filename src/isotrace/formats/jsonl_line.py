@@ -13,11 +13,12 @@ import json
 import re
 from dataclasses import dataclass
 from datetime import datetime
+from types import EllipsisType
 from typing import Any, Final, NamedTuple
 
 import orjson
 
-from isotrace.canonical import MAX_BYTES, MAX_INT, parse_json
+from isotrace.canonical import MAX_BYTES, MAX_INT, check, parse_json
 from isotrace.errors import CanonicalizationError, ImportFormatError, IsotraceError, RecordCorruptError
 from isotrace.events import Event, microseconds_of, time_text
 from isotrace.formats.node import as_import_error
@@ -138,6 +139,7 @@ def _members(
 def _strict(text: JsonText, begin: int, place: Place, pointer: str) -> dict[str, Any]:
     try:
         value = parse_json(text.data[begin : text.end_of(begin, pointer)], max_bytes=_MAX_HEADER)
+        check(value)
     except CanonicalizationError as error:
         raise as_import_error(error, place.where, f"/{place.line}{pointer}") from error
     if not isinstance(value, dict):
@@ -258,17 +260,21 @@ def _check_value(name: str, data: bytes, place: Place, pointer: str) -> None:
 
 
 class _Check:
-    """Whether a value is of one of some types; `None` among them also stands for a fact left out."""
+    """Whether a fact or value is of one of some types: `None` stands for null, `...` for left out.
 
-    def __init__(self, expected: str, *types: type | None, of: tuple[type, ...] = ()) -> None:
+    What may be null may be left out too.
+    """
+
+    def __init__(self, expected: str, *types: type | EllipsisType | None, of: tuple[type, ...] = ()) -> None:
         self.expected = expected
-        self._optional = None in types
-        self._types = tuple(one for one in types if one is not None)
+        self._null = None in types
+        self._optional = self._null or ... in types
+        self._types = tuple(one for one in types if isinstance(one, type))
         self._of = of
 
     def holds(self, value: Any) -> bool:
         if value is None or value is _ABSENT:
-            return self._optional
+            return self._null if value is None else self._optional
         if isinstance(value, bool) and bool not in self._types:
             return False
         if not isinstance(value, self._types):
@@ -294,11 +300,11 @@ _ABSENT: Final = object()
 _TEXT: Final = _Check("a string", str)
 _TEXT_OR_NOT: Final = _Check("a string or null", str, None)
 _WHOLE: Final = _Check("an integer", int)
-_WHOLE_OR_NOT: Final = _Check("an integer", int, None)
-_NUMBER_OR_NOT: Final = _Check("a number", int, float, None)
-_FLAG_OR_NOT: Final = _Check("true or false", bool, None)
+_WHOLE_OR_NOT: Final = _Check("an integer", int, ...)
+_NUMBER_OR_NOT: Final = _Check("a number", int, float, ...)
+_FLAG_OR_NOT: Final = _Check("true or false", bool, ...)
 _LINEAGE: Final = _Check("an array of integers and strings", list, of=(int, str))
-_LINEAGE_OR_NOT: Final = _Check("an array of integers and strings", list, None, of=(int, str))
+_LINEAGE_OR_NOT: Final = _Check("an array of integers and strings", list, ..., of=(int, str))
 _OBJECT: Final = _Check("an object", dict)
 _OBJECT_OR_NULL: Final = _Check("an object or null", dict, None)
 
@@ -312,6 +318,8 @@ _FACTS: Final[dict[str, dict[str, _Check]]] = {
         "agent_id": _TEXT_OR_NOT,
         "seed": _WHOLE,
         "frozen_timestamp": _TEXT_OR_NOT,
+        "entry_point": _OBJECT_OR_NULL,
+        "parent": _OBJECT_OR_NULL,
     },
     "step_started": {"lineage": _LINEAGE, "kind": _TEXT, "skill_name": _TEXT, "effect": _TEXT},
     "step_attempt": {
@@ -334,7 +342,7 @@ _FACTS: Final[dict[str, dict[str, _Check]]] = {
         "closed_early": _FLAG_OR_NOT,
         "delivered": _FLAG_OR_NOT,
         "child_run_id": _TEXT_OR_NOT,
-        "marks": _Check("an array of strings", list, None, of=(str,)),
+        "marks": _Check("an array of strings", list, ..., of=(str,)),
     },
     "violation": {"lineage": _LINEAGE_OR_NOT, "policy_id": _TEXT},
     "run_finished": {"status": _TEXT, "step_count": _WHOLE_OR_NOT},

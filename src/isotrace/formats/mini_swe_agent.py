@@ -125,7 +125,7 @@ class MiniSweAgentImporter:
             agent_id=self.name,
             metadata=metadata if started_us is not None else metadata | TIME_ABSENT,
             started_us=started_us or 0,
-            input={"instance_id": task, "prompt": _prompt(messages)},
+            input=known({"instance_id": task, "prompt": _prompt(messages)}),
             environment=config.object_or_none(),
         )
         settings = known({META_MODEL: model}) | (config["model"]["model_kwargs"].object_or_none() or {})

@@ -78,11 +78,14 @@ class JsonText:
         )
 
     def end_of(self, begin: int, pointer: str) -> int:
-        """Where the value that begins here ends. Its brackets are known to fit, nothing else."""
+        """Where a value inside an array or object ends. Its brackets are known to fit, nothing else."""
         if self.kind(begin) not in ('"', "[", "{"):
             match = _SCALAR.match(self.data, begin)
             if match is None:
                 raise self._bad(begin, "a value", pointer)
+            if match.end() == len(self.data):
+                # `12` may be the beginning of `123`.
+                raise self._cut(pointer)
             return match.end()
         open_ = bytearray()
         for token in _TOKEN.finditer(self.data, begin):

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from isotrace.errors import ImportFormatError
+from isotrace.formats.jsonl import JsonlImporter
+from isotrace.formats.mini_swe_agent import MiniSweAgentImporter
+from isotrace.formats.source import Bounds, SourceStream, detect_format, label_of, open_source, read_all
+from isotrace.formats.tau2 import Tau2Importer
+from isotrace.formats.tau_bench import TauBenchImporter
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+ALL = [JsonlImporter(), TauBenchImporter(), Tau2Importer(), MiniSweAgentImporter()]
+
+
+def content(raw: bytes, bounds: Bounds = Bounds()) -> tuple[bytes, ImportFormatError | None]:  # noqa: B008  # frozen
+    return read_all(SourceStream(io.BytesIO(raw), "x", bounds), "x", bounds.total)
+
+
+@given(st.binary(max_size=300), st.sampled_from(["plain", "gzip", "zstd"]), st.integers(1, 3))
+def test_what_was_compressed_comes_back_whatever_the_number_of_members(data, form, members):
+    if form == "plain":
+        if data[:2] == b"\x1f\x8b" or data[:4] == b"\x28\xb5\x2f\xfd":
+            return
+        assert content(data) == (data, None)
+        return
+    pack = gzip.compress if form == "gzip" else zstd.compress
+    assert content(b"".join([pack(data)] * members)) == (data * members, None)
+
+
+def test_a_large_member_comes_back_whole():
+    data = os.urandom(300_000) + bytes(2_000_000)
+    assert content(gzip.compress(data)) == (data, None)
+    assert content(zstd.compress(data)) == (data, None)
+
+
+def test_zeros_after_a_gzip_member_are_padding_and_anything_else_is_refused():
+    packed = gzip.compress(b"abc")
+    assert content(packed + bytes(100_000)) == (b"abc", None)
+    data, error = content(packed + b"tail")
+    assert (data, str(error)) == (b"abc", "bytes follow the end of the compressed data (x)")
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zstd.compress])
+def test_of_compressed_data_that_is_cut_off_the_readable_part_is_kept(pack):
+    data = os.urandom(500_000)
+    kept, error = content(pack(data)[:-100_000])
+    assert str(error) == "the compressed data is cut off (x)"
+    assert len(kept) > 250_000
+    assert data.startswith(kept)
+
+
+def test_damaged_compressed_data_is_named_as_such():
+    packed = bytearray(gzip.compress(b"abc" * 1000))
+    packed[-6] ^= 1
+    _, error = content(bytes(packed))
+    assert str(error).startswith("the compressed data is damaged (x); got ")
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zstd.compress])
+def test_a_bomb_stops_at_the_bound(pack):
+    bomb = pack(bytes(50_000_000))
+    assert len(bomb) < 100_000
+    kept, error = content(bomb, Bounds(total=1_000_000))
+    assert len(kept) <= 1_000_000
+    assert str(error) == "the file is too large once decompressed (x); expected at most 1000000 bytes"
+
+
+def test_a_file_that_is_not_there_or_is_a_folder_is_a_named_error(tmp_path):
+    for path in (tmp_path / "none.json", tmp_path):
+        with pytest.raises(ImportFormatError, match="the file can't be read") as caught, open_source(path):
+            pass
+        assert caught.value.where == str(path)
+
+
+def test_an_error_inside_the_with_block_is_left_alone(tmp_path):
+    (tmp_path / "a").write_bytes(b"x")
+    with pytest.raises(KeyError), open_source(tmp_path / "a"):
+        raise KeyError("mine")
+
+
+@pytest.mark.parametrize(
+    ("where", "label"),
+    [
+        ("runs/tool-calling-l0-4.1.json.gz", "tool-calling-l0-4.1"),
+        ("a/lib__lib-1.traj.json.gz", "lib__lib-1"),
+        ("x.jsonl.zst", "x"),
+        ("plain", "plain"),
+        (".json", ".json"),
+        ("-", None),
+        ("<stdin>", None),
+        ("", None),
+    ],
+)
+def test_a_label_is_the_file_name_without_what_says_how_it_is_stored(where, label):
+    assert label_of(where) == label
+
+
+def test_each_format_is_told_by_its_beginning(tmp_path, tau_bench_run, tau2_file, mini_file):
+    import json
+
+    files = {
+        "tau-bench": [tau_bench_run],
+        "tau2-bench": tau2_file,
+        "mini-swe-agent": mini_file,
+    }
+    for name, source in files.items():
+        path = tmp_path / name
+        path.write_bytes(gzip.compress(json.dumps(source, indent=1).encode()))
+        found = detect_format(path, ALL)
+        assert found is not None
+        assert found.name == name
+    bare = tmp_path / "bare"
+    bare.write_text(json.dumps(tau2_file["simulations"]))
+    assert detect_format(bare, ALL) is ALL[2]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "hello", '{"a": 1}', "\x00\x01", '[{"role": "user"}]'])
+def test_what_is_of_no_format_is_taken_by_none(tmp_path, text):
+    path = tmp_path / "some"
+    path.write_text(text)
+    assert detect_format(path, ALL) is None
