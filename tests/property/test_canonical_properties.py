@@ -113,7 +113,7 @@ def test_key_order_does_not_matter(value: dict[str, Any]) -> None:
 
 @given(anything)
 def test_both_writers_accept_and_refuse_the_same_values(value: Any) -> None:
-    outcomes = []
+    outcomes: list[tuple[type | None, Any]] = []
     for write in (canonical_bytes, canonical_bytes_exact, lambda value: bool(value_bytes(value))):
         try:
             outcomes.append((None, write(value)))

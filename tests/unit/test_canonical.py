@@ -96,7 +96,7 @@ def test_subclasses_count_by_their_content_never_by_their_repr(write: Writer) ->
 
 @WRITERS
 def test_subclasses_of_containers_count_by_their_content(write: Writer) -> None:
-    value = defaultdict(list, {"a": OrderedDict(b=(1, 2))})
+    value: dict[str, Any] = defaultdict(list, {"a": OrderedDict(b=(1, 2))})
     assert write(value) == write({"a": {"b": [1, 2]}})
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from isotrace import hashing
+from isotrace.canonical import canonical_bytes
 from isotrace.errors import (
     CycleError,
     IntegerRangeError,
@@ -143,7 +144,7 @@ def test_a_step_hash_sees_every_one_of_its_fields(change: dict[str, Any]) -> Non
 
 def test_a_step_hash_is_over_the_canonical_form_of_its_fields() -> None:
     fields = {**STEP, "skill_name": 'b"ö\\\n', "outcome_code": "404"}
-    assert step_hash(**fields) == H("isotrace/v1/step", hashing.canonical_bytes(fields)).hex()
+    assert step_hash(**fields) == H("isotrace/v1/step", canonical_bytes(fields)).hex()
 
 
 def test_a_step_hash_refuses_what_has_no_canonical_form() -> None:

@@ -118,6 +118,8 @@ OUTCOMES = [
     '{"rows": [{"price": 9.9999999, "name": "a"}], "ok": true}',
 ]
 
+LINEAGES: list[list[int | str]] = [[0], [0, "eu", 1], [12, 0]]
+
 SEED = bytes(range(32))
 
 VALUES = [
@@ -246,7 +248,7 @@ def identity() -> dict[str, Any]:
                 "params_digest": params,
                 "key": hashing.idempotency_key("acme", "r-1", lineage, params),
             }
-            for lineage in ([0], [0, "eu", 1], [12, 0])
+            for lineage in LINEAGES
         ],
     }
 
