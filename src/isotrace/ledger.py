@@ -167,9 +167,7 @@ def project(ledger: Ledger) -> Projection:
                 determinism_hash=digest,
                 path=path,
                 tool_path=tool_path if is_tool else None,
-                outcome_digest=None
-                if outcome is None or isinstance(outcome, Erased)
-                else bytes.fromhex(outcome_digest(outcome)),
+                outcome_digest=None if _is_absent(outcome) else bytes.fromhex(outcome_digest(outcome)),
                 cost_cents=step.cost_cents,
                 duration_ms=step.duration_ms,
             )
@@ -181,6 +179,13 @@ def project(ledger: Ledger) -> Projection:
         tool_signature=tool_path.hex() if tool_path is not None else None,
         steps=rows,
     )
+
+
+def _is_absent(outcome: Any) -> bool:
+    """Whether there is no outcome, or not all of it: chunks of a stream are erased one by one."""
+    if isinstance(outcome, dict) and isinstance(outcome.get("chunks"), list):
+        return any(isinstance(chunk, Erased) for chunk in outcome["chunks"])
+    return outcome is None or isinstance(outcome, Erased)
 
 
 def verify(ledger: Ledger) -> None:

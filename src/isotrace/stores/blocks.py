@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
-from itertools import accumulate
+from itertools import accumulate, repeat
 from typing import Annotated, Any, NamedTuple, TypeVar
 
 import msgspec
@@ -73,13 +73,17 @@ _Natural = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class _EventDirectory(msgspec.Struct, array_like=True, gc=False):
-    """Columns, one entry an event; `times` are differences; `absent` are (seq, name, commitment)."""
+    """Events of one shape have the same type, facts and names of values, so these are written once.
+
+    `times` (as differences) and `shape_at` have one entry an event; `columns` have, for each shape and
+    each of its facts, the values in order. `absent` are (seq, name, commitment).
+    """
 
     first_seq: _Natural
-    types: list[str]
+    shapes: list[tuple[str, list[str], list[str]]]
+    shape_at: list[_Natural]
     times: list[int]
-    facts: list[dict[str, Any]]
-    names: list[list[str]]
+    columns: list[list[list[Any]]]
     absent: list[tuple[int, str, str]]
 
 
@@ -192,21 +196,33 @@ def event_blocks(events: Sequence[Event], packer: Packer) -> Iterator[Block]:
     """The events of one run, by `seq` and without gaps, without their values."""
     for start in range(0, len(events), _EVENTS_PER_BLOCK):
         part = events[start : start + _EVENTS_PER_BLOCK]
-        times = [event.time_us for event in part]
-        directory = _EventDirectory(
-            first_seq=part[0].seq,
-            types=[event.type for event in part],
-            times=[now - before for before, now in zip([0, *times], times, strict=False)],
-            facts=[event.facts for event in part],
-            names=[list(event.values) for event in part],
-            absent=[
-                (event.seq, name, value.commit)
-                for event in part
-                for name, value in event.values.items()
-                if isinstance(value, Erased)
-            ],
-        )
-        yield Block(EVENTS, part[0].seq, part[-1].seq, packer.pack(directory))
+        yield Block(EVENTS, part[0].seq, part[-1].seq, packer.pack(_event_directory(part)))
+
+
+def _event_directory(events: Sequence[Event]) -> _EventDirectory:
+    shapes: dict[tuple[str, tuple[str, ...], tuple[str, ...]], int] = {}
+    shape_at: list[int] = []
+    facts: list[list[Iterable[Any]]] = []
+    absent: list[tuple[int, str, str]] = []
+    for event in events:
+        shape = (event.type, tuple(event.facts), tuple(event.values))
+        at = shapes.setdefault(shape, len(shapes))
+        if at == len(facts):
+            facts.append([])
+        shape_at.append(at)
+        facts[at].append(event.facts.values())
+        for name, value in event.values.items():
+            if isinstance(value, Erased):
+                absent.append((event.seq, name, value.commit))
+    times = [event.time_us for event in events]
+    return _EventDirectory(
+        first_seq=events[0].seq,
+        shapes=[(kind, list(keys), list(names)) for kind, keys, names in shapes],
+        shape_at=shape_at,
+        times=[now - before for before, now in zip([0, *times], times, strict=False)],
+        columns=[[list(column) for column in zip(*rows, strict=True)] for rows in facts],
+        absent=absent,
+    )
 
 
 def read_events(data: bytes, run_id: str) -> list[Event]:
@@ -215,27 +231,31 @@ def read_events(data: bytes, run_id: str) -> list[Event]:
     Raises `RecordCorruptError`.
     """
     directory, _, _ = _unpack(data, _EVENT_DECODER, run_id)
-    columns = (directory.types, directory.times, directory.facts, directory.names)
-    if len({len(column) for column in columns}) != 1:
-        raise _damaged(run_id, "columns of different lengths")
-    events = [
-        Event(seq, kind, time_us, facts, dict.fromkeys(names, b""))
-        for seq, (kind, time_us, facts, names) in enumerate(
-            zip(
-                directory.types,
-                accumulate(directory.times),
-                directory.facts,
-                directory.names,
-                strict=True,
-            ),
-            directory.first_seq,
-        )
+    try:
+        return _events_from(directory)
+    except (IndexError, ValueError, StopIteration, KeyError) as error:
+        raise _damaged(run_id, f"its columns don't fit each other: {error!r}") from None
+
+
+def _events_from(directory: _EventDirectory) -> list[Event]:
+    """Raises `IndexError`, `KeyError`, `StopIteration` or `ValueError` where the directory makes no sense."""
+    shapes = [
+        # A shape without facts has no column that could say how often it occurs.
+        (kind, keys, names, zip(*columns, strict=True) if keys else repeat(()))
+        for (kind, keys, names), columns in zip(directory.shapes, directory.columns, strict=True)
     ]
+    events: list[Event] = []
+    moments = accumulate(directory.times)
+    for seq, (at, time_us) in enumerate(zip(directory.shape_at, moments, strict=True), directory.first_seq):
+        kind, keys, names, facts = shapes[at]
+        row = dict(zip(keys, next(facts), strict=True))
+        events.append(Event(seq, kind, time_us, row, dict.fromkeys(names, b"")))
+    if any(keys and next(facts, None) is not None for _, keys, _, facts in shapes):
+        raise ValueError("facts are left over")
     for seq, name, commit in directory.absent:
-        index = seq - directory.first_seq
-        if not 0 <= index < len(events) or name not in events[index].values:
-            raise _damaged(run_id, f"no value {name!r} in event {seq}")
-        events[index].values[name] = Erased(commit)
+        if seq < directory.first_seq or name not in events[seq - directory.first_seq].values:
+            raise ValueError(f"there is no value {name!r} in event {seq}")
+        events[seq - directory.first_seq].values[name] = Erased(commit)
     return events
 
 
@@ -326,43 +346,46 @@ def read_values(
     Raises `RecordCorruptError`.
     """
     directory, plain, start = _unpack(data, _VALUE_DECODER, run_id)
-    keys, offsets = _layout(directory, len(plain) - start, run_id)
-    chosen = range(len(keys)) if wanted is None else [i for i, key in enumerate(keys) if key in wanted]
-    slots = {directory.slots[i] for i in chosen} - {-1}
+    offsets = _check_values(directory, len(plain) - start, run_id)
+    names, slots = directory.names, directory.slots
+    keys = zip(directory.seqs, map(names.__getitem__, directory.name_at), strict=True)
+    chosen = {index: key for index, key in enumerate(keys) if wanted is None or key in wanted}
+    followed = {slots[index] for index in chosen} - {-1}
     found: dict[ValueKey, bytes] = {}
-    if slots:
-        asked = set(chosen)
+    if followed:
         decode = DeltaDecoder(max_size=_MAX_PLAIN).decode
-        for i in range(max(i for i in chosen if directory.slots[i] >= 0) + 1):
-            slot = directory.slots[i]
-            if slot in slots:
-                middle = plain[start + offsets[i] : start + offsets[i + 1]]
-                try:
-                    value = decode(slot, directory.prefixes[i], directory.suffixes[i], middle)
-                except RecordCorruptError as error:
-                    raise _damaged(run_id, str(error)) from None
-                if i in asked:
-                    found[keys[i]] = value
-    for i in chosen:
-        if directory.slots[i] == -1:
-            found[keys[i]] = plain[start + offsets[i] : start + offsets[i + 1]]
+    for index in range(max(chosen, default=-1) + 1) if followed else chosen:
+        slot = slots[index]
+        if slot == -1:
+            if index in chosen:
+                found[chosen[index]] = plain[start + offsets[index] : start + offsets[index + 1]]
+        elif slot in followed:
+            middle = plain[start + offsets[index] : start + offsets[index + 1]]
+            try:
+                value = decode(slot, directory.prefixes[index], directory.suffixes[index], middle)
+            except RecordCorruptError as error:
+                raise _damaged(run_id, str(error)) from None
+            if index in chosen:
+                found[chosen[index]] = value
     return found
 
 
-def _layout(directory: _ValueDirectory, body: int, run_id: str) -> tuple[list[ValueKey], list[int]]:
-    """The key of each value, and where its own bytes begin in the body (and the end of the last)."""
-    lengths, names = directory.lengths, directory.names
+def _check_values(directory: _ValueDirectory, body: int, run_id: str) -> list[int]:
+    """Where each value's own bytes begin in the body, and where the last one ends.
+
+    Raises `RecordCorruptError` where the columns don't fit each other or the body.
+    """
+    lengths = directory.lengths
     columns = (directory.seqs, directory.name_at, directory.slots, directory.prefixes, directory.suffixes)
     if any(len(column) != len(lengths) for column in columns):
         raise _damaged(run_id, "columns of different lengths")
     if sum(lengths) != body:
         raise _damaged(run_id, "the body is cut")
-    if sum(lengths) + sum(directory.prefixes) + sum(directory.suffixes) > _MAX_EXPANDED:
+    if body + sum(directory.prefixes) + sum(directory.suffixes) > _MAX_EXPANDED:
         raise _damaged(run_id, "it would unpack to more than a block may hold")
-    if max(directory.name_at, default=0) >= len(names) and lengths:
+    if lengths and max(directory.name_at) >= len(directory.names):
         raise _damaged(run_id, "a value has no name")
-    keys = [(seq, names[at]) for seq, at in zip(directory.seqs, directory.name_at, strict=True)]
-    return keys, [0, *accumulate(lengths)]
+    return [0, *accumulate(lengths)]
 
 
 # --- salts --------------------------------------------------------------------------

@@ -79,7 +79,7 @@ class MemoryStore:
             if not wanted:
                 return
             ledger = ledgers.erase(kept.run.ledger, wanted)
-            kept.run = SealedRun(ledger, ledgers.project(ledger))
+            kept.run = replace(kept.run, ledger=ledger, projection=ledgers.project(ledger))
             self.tombstones.append(
                 Tombstone(run_id, tenant_id, tuple(sorted(wanted)), self._clock.now_us(), reason)
             )
@@ -88,7 +88,7 @@ class MemoryStore:
         with self._lock:
             self._check_open()
             for kept in self._kept.values():
-                kept.run = SealedRun(kept.run.ledger, ledgers.project(kept.run.ledger))
+                kept.run = replace(kept.run, projection=ledgers.project(kept.run.ledger))
             return len(self._kept)
 
     # --- one run --------------------------------------------------------------------
@@ -254,7 +254,7 @@ def _copy_projection(projection: Projection) -> Projection:
 
 
 def _copy(run: SealedRun) -> SealedRun:
-    return SealedRun(_copy_ledger(run.ledger), _copy_projection(run.projection))
+    return SealedRun(_copy_ledger(run.ledger), _copy_projection(run.projection), run.local)
 
 
 def _item(run: SealedRun) -> RunItem:
@@ -265,4 +265,5 @@ def _item(run: SealedRun) -> RunItem:
         projection.tool_signature,
         run.ledger.root_hash,
         projection.metadata,
+        run.local,
     )

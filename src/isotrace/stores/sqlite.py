@@ -7,8 +7,7 @@ guarded stands in `sqlite_schema`; how its events and values are packed, in `blo
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -20,6 +19,7 @@ from isotrace.contracts import Page, RunItem, RunQuery
 from isotrace.errors import (
     AmbiguousRunError,
     ConflictError,
+    LimitError,
     RunNotFoundError,
     StoreUnavailableError,
     UsageError,
@@ -34,6 +34,7 @@ from isotrace.stores.sqlite_pool import Pool, rows, scalar, transaction
 from isotrace.stores.sqlite_query import count, find
 from isotrace.stores.sqlite_rows import (
     ITEM_COLUMNS,
+    MAX_STEPS,
     Names,
     insert_blocks,
     insert_projection,
@@ -42,6 +43,7 @@ from isotrace.stores.sqlite_rows import (
     names_in,
     read_ledger,
     read_steps,
+    step_key,
 )
 from isotrace.stores.sqlite_schema import prepare
 from isotrace.stores.sqlite_terms import terms_of
@@ -50,7 +52,6 @@ LAST = "@last"
 _LISTED = 5
 _REBUILT_AT_ONCE = 200
 _KEYS_KEPT = 4096
-_NO_END = 2**62
 
 
 class SqliteStore:
@@ -106,6 +107,8 @@ class SqliteStore:
 
     def put(self, run: SealedRun) -> bool:
         with self._pool.borrow() as con:
+            if len(run.projection.steps) > MAX_STEPS:
+                raise LimitError("a run has too many steps", run_id=run.run_id, expected=MAX_STEPS)
             # Looked at first, so that a run that is there already is not packed in vain.
             if self._is_there(con, run):
                 return False
@@ -193,13 +196,8 @@ class SqliteStore:
 
     # --- one run --------------------------------------------------------------------
 
-    @contextmanager
-    def _reading(self, run_id: str, tenant_id: str) -> Iterator[tuple[apsw.Connection, int]]:
-        """A connection and the run's key. Raises `RunNotFoundError`."""
-        with self._pool.borrow() as con:
-            yield con, self._key(con, run_id, tenant_id)
-
     def _key(self, con: apsw.Connection, run_id: str, tenant_id: str) -> int:
+        """The key of a run. Raises `RunNotFoundError`."""
         # A run is never deleted and its key never changes, so what was found once stays true.
         key = self._keys.get((tenant_id, run_id))
         if key is None:
@@ -213,21 +211,24 @@ class SqliteStore:
         return key
 
     def ledger(self, run_id: str, *, tenant_id: str) -> Ledger:
-        with self._reading(run_id, tenant_id) as (con, pk), transaction(con, "DEFERRED"):
-            return read_ledger(con, pk, run_id)
+        with self._pool.borrow() as con, transaction(con, "DEFERRED"):
+            return read_ledger(con, self._key(con, run_id, tenant_id), run_id)
 
     def get(self, run_id: str, *, tenant_id: str) -> RunItem:
-        with self._reading(run_id, tenant_id) as (con, pk):
+        with self._pool.borrow() as con:
+            pk = self._key(con, run_id, tenant_id)
             found = rows(con, _ITEM, pk)
         return item_of(found[0], tenant_id)
 
     def steps(self, run_id: str, *, tenant_id: str, start: int = 0, stop: int | None = None) -> list[StepRow]:
-        with self._reading(run_id, tenant_id) as (con, pk):
-            return read_steps(con, self._names, pk, start, _NO_END if stop is None else stop)
+        with self._pool.borrow() as con:
+            pk = self._key(con, run_id, tenant_id)
+            return read_steps(con, self._names, pk, start, MAX_STEPS if stop is None else stop)
 
     def path_at(self, run_id: str, k: int, *, tenant_id: str) -> bytes | None:
-        with self._reading(run_id, tenant_id) as (con, pk):
-            found: list[tuple[bytes | None]] = rows(con, _PATH, pk, k - 1)
+        with self._pool.borrow() as con:
+            pk = self._key(con, run_id, tenant_id)
+            found: list[tuple[bytes | None]] = rows(con, _PATH, step_key(pk, k - 1)) if k > 0 else []
             if found:
                 return found[0][0]
             total = scalar(con, "SELECT total_steps FROM runs WHERE pk = ?", pk)
@@ -238,7 +239,8 @@ class SqliteStore:
     def values(self, run_id: str, wanted: Sequence[ValueKey], *, tenant_id: str) -> dict[ValueKey, bytes]:
         found: dict[ValueKey, bytes] = {}
         keys = set(wanted)
-        with self._reading(run_id, tenant_id) as (con, pk):
+        with self._pool.borrow() as con:
+            pk = self._key(con, run_id, tenant_id)
             read_to = -1
             for seq in sorted({seq for seq, _ in keys}):
                 if seq <= read_to:
@@ -311,7 +313,7 @@ class SqliteStore:
 
 # Parts of these are constants of this room; values are always bound.
 _ITEM = f"SELECT {ITEM_COLUMNS} FROM runs AS r WHERE r.pk = ?"  # noqa: S608
-_PATH = "SELECT path FROM steps WHERE run = ? AND step_index = ?"
+_PATH = "SELECT path FROM steps WHERE id = ?"
 _BLOCK_WITH = """
 SELECT last_seq, data FROM blocks WHERE run = ? AND kind = ? AND first_seq <= ? AND last_seq >= ?"""
 _RUNS_AFTER = "SELECT pk, run_id FROM runs WHERE pk > ? ORDER BY pk LIMIT ?"

@@ -106,28 +106,25 @@ class Pool:
         self._idle: deque[apsw.Connection] = deque()
         _POOLS.add(self)
 
-    @contextmanager
-    def borrow(self) -> Iterator[apsw.Connection]:
-        """A connection for the length of the block; errors of SQLite become errors of isotrace."""
+    def borrow(self) -> Loan:
+        """A connection for the length of a `with` block; errors of SQLite become errors of isotrace."""
+        return Loan(self)
+
+    def take(self) -> apsw.Connection:
+        """An idle connection, or a new one. Raises `StoreError` once the pool is closed."""
         if self.closed:
             raise StoreError("the store is closed", where=self.where)
-        con: apsw.Connection | None = None
-        try:
-            con = self._take()
-            yield con
-        except apsw.Error as error:
-            raise store_error(error, self.where) from error
-        finally:
-            if con is not None:
-                self._give_back(con)
-
-    def _take(self) -> apsw.Connection:
         try:
             return self._idle.pop()
         except IndexError:
+            pass
+        try:
             return self._open()
+        except apsw.Error as error:
+            raise store_error(error, self.where) from error
 
-    def _give_back(self, con: apsw.Connection) -> None:
+    def give_back(self, con: apsw.Connection) -> None:
+        """Keeps a connection that is in no transaction for the next who asks."""
         self._idle.append(con)
         if self.closed:
             self.let_go()
@@ -184,6 +181,24 @@ class Pool:
                 if SYSTEM.monotonic_ns() >= end:
                     raise
                 time.sleep(_PAUSE_S)
+
+
+class Loan:
+    """See `Pool.borrow`. A class, because a generator's context manager costs as much as a look-up."""
+
+    __slots__ = ("_con", "_pool")
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    def __enter__(self) -> apsw.Connection:
+        self._con = self._pool.take()
+        return self._con
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._pool.give_back(self._con)
+        if isinstance(error, apsw.Error):
+            raise store_error(error, self._pool.where) from error
 
 
 _POOLS: weakref.WeakSet[Pool] = weakref.WeakSet()

