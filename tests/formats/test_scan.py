@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -37,7 +38,7 @@ def test_of_a_text_cut_anywhere_all_whole_elements_are_found_and_the_cut_is_name
     whole = json.dumps(values).encode()
     cut = data.draw(st.integers(1, len(whole) - 1))
     text = JsonText(whole[:cut], "x")
-    spans = []
+    spans: list[Any] = []
     with pytest.raises(ImportFormatError) as caught:
         spans.extend(text.elements(text.begin))
     found = [json.loads(whole[span.begin : span.end]) for span in spans]

@@ -4,12 +4,13 @@ import gzip
 import io
 import os
 import sys
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isotrace.errors import ImportFormatError
+from isotrace.errors import ImportFormatError, StoreUnavailableError
 from isotrace.formats.jsonl import JsonlImporter
 from isotrace.formats.mini_swe_agent import MiniSweAgentImporter
 from isotrace.formats.source import Bounds, SourceStream, detect_format, label_of, open_source, read_all
@@ -21,7 +22,19 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-ALL = [JsonlImporter(), TauBenchImporter(), Tau2Importer(), MiniSweAgentImporter()]
+ALL: list[Any] = [JsonlImporter(), TauBenchImporter(), Tau2Importer(), MiniSweAgentImporter()]
+
+
+class Failing(io.BytesIO):
+    """A file on a disk that is going bad."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        raise OSError(5, "Input/output error")
+
+
+def test_a_disk_that_fails_while_reading_is_a_named_error():
+    with pytest.raises(ImportFormatError, match="can't be read \\(x\\); got Input/output error"):
+        SourceStream(Failing(), "x")
 
 
 def content(raw: bytes, bounds: Bounds = Bounds()) -> tuple[bytes, ImportFormatError | None]:  # noqa: B008  # frozen
@@ -86,8 +99,8 @@ def test_a_file_that_is_not_there_or_is_a_folder_is_a_named_error(tmp_path):
 
 def test_an_error_inside_the_with_block_is_left_alone(tmp_path):
     (tmp_path / "a").write_bytes(b"x")
-    with pytest.raises(KeyError), open_source(tmp_path / "a"):
-        raise KeyError("mine")
+    with pytest.raises(StoreUnavailableError), open_source(tmp_path / "a"):
+        raise StoreUnavailableError("an OSError too, but not of this file")
 
 
 @pytest.mark.parametrize(

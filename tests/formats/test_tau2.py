@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -200,7 +201,7 @@ def test_of_a_file_that_is_cut_off_the_whole_simulations_are_kept(read, tau2_fil
     assert (error.what, error.pointer) == ("the file is cut off", "")
 
 
-BAD = [
+BAD: list[Any] = [
     (["messages", 5, "tool_calls", 0, "name"], None, "/messages/5/tool_calls/0/name"),
     (["messages", 6, "error"], "no", "/messages/6/error"),
     (["messages", 6, "id"], "call_other", "/messages/6/id"),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -169,7 +170,7 @@ def test_of_parallel_calls_the_id_decides_where_results_come_in_another_order(re
     ]
 
 
-BAD = [
+BAD: list[Any] = [
     (
         ["traj", 3, "tool_call_id"],
         "call_other",

@@ -122,6 +122,11 @@ def known(pairs: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in pairs.items() if value is not None}
 
 
+def digest_of(value: Any) -> str:
+    """64 hex digits that stand for a value of many kilobytes which all runs of a file share."""
+    return sha256(canonical_bytes(value)).hexdigest()
+
+
 @dataclass(slots=True)
 class Identity:
     """Which run this is, and what is known of it before its first step.
@@ -146,7 +151,7 @@ class Identity:
     run_id: str = field(init=False)
 
     def __post_init__(self) -> None:
-        self.digest = sha256(canonical_bytes({"context": self.context, "run": self.source})).hexdigest()
+        self.digest = digest_of({"context": self.context, "run": self.source})
         self.run_id = import_run_id(self.format, self.tenant_id, self.digest)
 
     def ledger_seed(self) -> bytes:

@@ -183,12 +183,12 @@ def _event(envelope: dict[str, Any], place: Place) -> Event:
     values: dict[str, bytes | Erased] = {
         name: Erased(value["commit"]) for name, value in rest.items() if _is_commitment(value)
     }
-    for name, check in _FACTS.get(type_, {}).items():
-        if name in values or not check.holds(facts.get(name, _ABSENT)):
+    for name, rule in _FACTS.get(type_, {}).items():
+        if name in values or not rule.holds(facts.get(name, _ABSENT)):
             raise place.fail(
                 "a fact is missing or of the wrong type",
                 f"/event/{name}",
-                expected=check.expected,
+                expected=rule.expected,
                 got=repr(facts.get(name, "nothing")),
             )
     return Event(seq, type_, _time_us(time, place), facts, values)
@@ -249,17 +249,17 @@ def _check_value(name: str, data: bytes, place: Place, pointer: str) -> None:
     except CanonicalizationError as error:
         inner = f"{pointer}{error.pointer or ''}"
         raise as_import_error(error, place.where, f"/{place.line}{inner}") from error
-    check = _VALUES.get(name)
-    if check is not None and not check.holds(value):
+    rule = _VALUES.get(name)
+    if rule is not None and not rule.holds(value):
         raise place.fail(
-            "a value has the wrong type", pointer, expected=check.expected, got=type(value).__name__
+            "a value has the wrong type", pointer, expected=rule.expected, got=type(value).__name__
         )
 
 
 # --- what facts and values may be ---------------------------------------------------
 
 
-class _Check:
+class _Rule:
     """Whether a fact or value is of one of some types: `None` stands for null, `...` for left out.
 
     What may be null may be left out too.
@@ -287,7 +287,7 @@ class _Check:
         )
 
 
-class _Status(_Check):
+class _Status(_Rule):
     def __init__(self) -> None:
         self._known = {status.value for status in TraceStatus}
         super().__init__(" or ".join(sorted(self._known)), str)
@@ -297,18 +297,18 @@ class _Status(_Check):
 
 
 _ABSENT: Final = object()
-_TEXT: Final = _Check("a string", str)
-_TEXT_OR_NOT: Final = _Check("a string or null", str, None)
-_WHOLE: Final = _Check("an integer", int)
-_WHOLE_OR_NOT: Final = _Check("an integer", int, ...)
-_NUMBER_OR_NOT: Final = _Check("a number", int, float, ...)
-_FLAG_OR_NOT: Final = _Check("true or false", bool, ...)
-_LINEAGE: Final = _Check("an array of integers and strings", list, of=(int, str))
-_LINEAGE_OR_NOT: Final = _Check("an array of integers and strings", list, ..., of=(int, str))
-_OBJECT: Final = _Check("an object", dict)
-_OBJECT_OR_NULL: Final = _Check("an object or null", dict, None)
+_TEXT: Final = _Rule("a string", str)
+_TEXT_OR_NOT: Final = _Rule("a string or null", str, None)
+_WHOLE: Final = _Rule("an integer", int)
+_WHOLE_OR_NOT: Final = _Rule("an integer", int, ...)
+_NUMBER_OR_NOT: Final = _Rule("a number", int, float, ...)
+_FLAG_OR_NOT: Final = _Rule("true or false", bool, ...)
+_LINEAGE: Final = _Rule("an array of integers and strings", list, of=(int, str))
+_LINEAGE_OR_NOT: Final = _Rule("an array of integers and strings", list, ..., of=(int, str))
+_OBJECT: Final = _Rule("an object", dict)
+_OBJECT_OR_NULL: Final = _Rule("an object or null", dict, None)
 
-_FACTS: Final[dict[str, dict[str, _Check]]] = {
+_FACTS: Final[dict[str, dict[str, _Rule]]] = {
     "run_started": {
         "scheme": _TEXT,
         "run_id": _TEXT,
@@ -342,19 +342,19 @@ _FACTS: Final[dict[str, dict[str, _Check]]] = {
         "closed_early": _FLAG_OR_NOT,
         "delivered": _FLAG_OR_NOT,
         "child_run_id": _TEXT_OR_NOT,
-        "marks": _Check("an array of strings", list, ..., of=(str,)),
+        "marks": _Rule("an array of strings", list, ..., of=(str,)),
     },
     "violation": {"lineage": _LINEAGE_OR_NOT, "policy_id": _TEXT},
     "run_finished": {"status": _TEXT, "step_count": _WHOLE_OR_NOT},
     "run_aborted": {"reason": _TEXT_OR_NOT},
 }
 
-_VALUES: Final[dict[str, _Check]] = {
-    "plan": _Check("an array of objects", list, of=(dict,)),
+_VALUES: Final[dict[str, _Rule]] = {
+    "plan": _Rule("an array of objects", list, of=(dict,)),
     "metadata": _OBJECT,
     "params": _OBJECT,
-    "raw_ids": _Check("an object of strings", dict, of=(str,)),
+    "raw_ids": _Rule("an object of strings", dict, of=(str,)),
     "outcome_data": _OBJECT_OR_NULL,
-    "error": _Check("a string or an object", str, dict, None),
+    "error": _Rule("a string or an object", str, dict, None),
     "reason": _TEXT,
 }

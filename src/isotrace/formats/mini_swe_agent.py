@@ -39,6 +39,7 @@ from isotrace.formats.chat import (
     Outcome,
     answered,
     call_of,
+    digest_of,
     failed_with,
     known,
 )
@@ -126,7 +127,7 @@ class MiniSweAgentImporter:
             metadata=metadata if started_us is not None else metadata | TIME_ABSENT,
             started_us=started_us or 0,
             input=known({"instance_id": task, "prompt": _prompt(messages)}),
-            environment=config.object_or_none(),
+            environment=_environment(root["info"]),
         )
         settings = known({META_MODEL: model}) | (config["model"]["model_kwargs"].object_or_none() or {})
         run = ChatRun(root, identity, settings, self._bounds)
@@ -173,6 +174,15 @@ def _graded(folder: Path, task: str | None) -> float | None:
 
 def _prompt(messages: list[Node]) -> Any:
     return next((one["content"].value_or_none() for one in messages if one["role"].value == "user"), None)
+
+
+def _environment(info: Node) -> dict[str, Any] | None:
+    """Where the run took place. Its prompts' templates, kilobytes that all runs share, have a digest only."""
+    config = info["config"].object_or_none()
+    if config is None:
+        return None
+    kept = ("agent_type", "model_type", "environment_type", "environment")
+    return known({key: config.get(key) for key in kept}) | {"config_sha256": digest_of(config)}
 
 
 def _started_us(messages: list[Node]) -> int | None:

@@ -112,11 +112,17 @@ class SourceStream(io.RawIOBase):
         self._where = where
         self._left = bounds.total
         self._bounds = bounds
-        self._pending = raw.read(CHUNK)
-        while self._pending and len(self._pending) < _MAGIC_BYTES and (more := raw.read(CHUNK)):
+        self._pending = self._more()
+        while self._pending and len(self._pending) < _MAGIC_BYTES and (more := self._more()):
             self._pending += more
         self._decompressor = _decompressor_for(self._pending)
         self._ended = False
+
+    def _more(self) -> bytes:
+        try:
+            return self._raw.read(CHUNK)
+        except OSError as error:
+            raise _unreadable(self._where, error) from None
 
     def readable(self) -> bool:
         return True
@@ -138,7 +144,7 @@ class SourceStream(io.RawIOBase):
         """1..`size` bytes, or none at the end."""
         if self._decompressor is None:
             if not self._pending:
-                self._pending = self._raw.read(CHUNK)
+                self._pending = self._more()
             data, self._pending = self._pending[:size], self._pending[size:]
             return data
         try:
@@ -156,7 +162,7 @@ class SourceStream(io.RawIOBase):
                     return b""
                 decompressor = self._decompressor = following
             if decompressor.needs_input and not self._pending:
-                self._pending = self._raw.read(CHUNK)
+                self._pending = self._more()
                 if not self._pending:
                     raise ImportFormatError("the compressed data is cut off", where=self._where)
             data, self._pending = self._pending, b""
@@ -165,7 +171,7 @@ class SourceStream(io.RawIOBase):
 
     def _next_member(self, rest: bytes) -> _Decompressor | None:
         """What reads on after a member or frame has ended; None at the end of the file."""
-        while len(rest) < _MAGIC_BYTES and (more := self._raw.read(CHUNK)):
+        while len(rest) < _MAGIC_BYTES and (more := self._more()):
             rest += more
         # gzip files may be padded with zeros, as those on tape are.
         if not rest.strip(b"\0"):
@@ -187,12 +193,17 @@ def open_source(path: str | PathLike[str], bounds: Bounds = DEFAULT_BOUNDS) -> I
     """
     where = str(path)
     try:
-        with Path(path).open("rb") as raw, SourceStream(raw, where, bounds) as stream:
-            yield stream
+        raw = Path(path).open("rb")  # noqa: SIM115  # closed below; errors of the caller's are not ours to name
     except OSError as error:
-        raise ImportFormatError(
-            "the file can't be read", where=where, got=error.strerror or type(error).__name__
-        ) from None
+        raise _unreadable(where, error) from None
+    with raw, SourceStream(raw, where, bounds) as stream:
+        yield stream
+
+
+def _unreadable(where: str, error: OSError) -> ImportFormatError:
+    return ImportFormatError(
+        "the file can't be read", where=where, got=error.strerror or type(error).__name__
+    )
 
 
 def detect_format(path: str | PathLike[str], importers: Iterable[Importer]) -> Importer | None:

@@ -24,10 +24,8 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from hashlib import sha256
 from typing import Any, BinaryIO, Final
 
-from isotrace.canonical import canonical_bytes
 from isotrace.contracts import ImportedRun
 from isotrace.errors import ImportFormatError
 from isotrace.formats.chat import (
@@ -43,6 +41,7 @@ from isotrace.formats.chat import (
     Identity,
     answered,
     call_of,
+    digest_of,
     known,
 )
 from isotrace.formats.node import Moment, Node, plain_json
@@ -81,15 +80,10 @@ class _Shared:
                 "benchmark": "tau2-bench",
                 "git_commit": self.info["git_commit"].text_or_none(),
                 "domain": self.domain,
-                "policy_sha256": _digest(world["policy"].value),
-                "tools_sha256": _digest(world["tool_defs"].value),
+                "policy_sha256": None if world["policy"].absent else digest_of(world["policy"].value),
+                "tools_sha256": None if world["tool_defs"].absent else digest_of(world["tool_defs"].value),
                 "user_model": self.info["user_info"]["llm"].text_or_none(),
             }
-
-
-def _digest(value: Any) -> str | None:
-    """Stands for a text of many kilobytes that all runs of a file share."""
-    return None if value is MISSING or value is None else sha256(canonical_bytes(value)).hexdigest()
 
 
 class Tau2Importer:
@@ -104,7 +98,8 @@ class Tau2Importer:
         """Whether the file begins as a results object, or as an array of simulations."""
         if _OBJECT.match(head):
             return b'"simulations"' in head or (b'"info"' in head and b'"num_trials"' in head)
-        return bool(_ARRAY.match(head)) and b'"reward_info"' in head and b'"messages"' in head
+        known = b'"reward_info"' in head or b'"turn_idx"' in head
+        return bool(_ARRAY.match(head)) and known and b'"messages"' in head
 
     def read(
         self, stream: BinaryIO, *, where: str, tenant_id: str, as_tenant: bool = False
