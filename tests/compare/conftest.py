@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import copy
+import gzip
+import io
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from isotrace.contracts import ImportedRun
 from isotrace.events import Event, fold, lineage_key
+from isotrace.formats.tau2 import Tau2Importer
 from isotrace.models import Lineage, TraceRecord
 
 
@@ -215,6 +222,21 @@ def _repeated() -> TraceRecord:
     )
 
 
+@cache
+def _imported_run() -> TraceRecord:
+    path = Path(__file__).parents[2] / "../shared/data/tau2/telecom_no-user_gpt-4.1_4trials_5tasks.json.gz"
+    if not path.is_file():
+        pytest.skip("the real runs are not on this machine: ../shared/data is absent")
+    stream = io.BytesIO(gzip.decompress(path.read_bytes()))
+    runs = Tau2Importer().read(stream, where=path.name, tenant_id="default")
+    records = [fold(run.events) for run in runs if isinstance(run, ImportedRun)]
+    return min(records, key=lambda record: len(record.steps))
+
+
+def _imported() -> TraceRecord:
+    return copy.deepcopy(_imported_run())
+
+
 _RUNS = {
     "plain": _plain,
     "branches": _branches,
@@ -222,6 +244,7 @@ _RUNS = {
     "errors": _errors,
     "minted": _minted,
     "repeated": _repeated,
+    "imported": _imported,
 }
 
 

@@ -176,9 +176,9 @@ def a_step_is_never_completed(record: TraceRecord) -> Iterator[Mutant]:
 def the_input_is_another(record: TraceRecord) -> Iterator[Mutant]:
     mutant = copy.deepcopy(record)
     assert mutant.context is not None
-    mutant.context.input = {"task": "news"}
+    mutant.context.input = {**mutant.context.input, "never": "seen"}
     # Equal paths match: beside them another input is only worth a remark.
-    common = (Code.INPUT_CHANGED, None, ["/input/task"])
+    common = (Code.INPUT_CHANGED, None, ["/input/never"])
     yield Mutant(mutant, *common, Verdict.MATCH, Severity.WARNING, levels=("decisions", "skeleton"))
     yield Mutant(mutant, *common, levels=("exact",), unseen=("decisions", "skeleton", "outcome"))
 
@@ -186,12 +186,12 @@ def the_input_is_another(record: TraceRecord) -> Iterator[Mutant]:
 @mutation
 def the_plan_is_another(record: TraceRecord) -> Iterator[Mutant]:
     mutant = copy.deepcopy(record)
-    mutant.plan[0]["goal"] = "sell"
+    mutant.plan.append({"goal": "sell"})
     yield Mutant(
         mutant,
         Code.INPUT_CHANGED,
         None,
-        ["/plan/0/goal"],
+        [f"/plan/{len(record.plan)}"],
         levels=("exact",),
         unseen=("decisions", "skeleton", "outcome"),
     )
@@ -464,8 +464,8 @@ def a_stream_is_closed_early(record: TraceRecord) -> Iterator[Mutant]:
 def the_result_is_another(record: TraceRecord) -> Iterator[Mutant]:
     mutant = copy.deepcopy(record)
     assert mutant.context is not None
-    mutant.context.result = {"answer": 43, "notes": []}
-    pointers = ["/result/answer"]
+    mutant.context.result = "never seen"
+    pointers = ["/result"]
     end = len(record.steps)
     yield Mutant(
         mutant,
@@ -495,7 +495,7 @@ def the_run_fails(record: TraceRecord) -> Iterator[Mutant]:
 @mutation
 def a_step_costs_more(record: TraceRecord) -> Iterator[Mutant]:
     for _, mutant, step in each(record):
-        step.cost_cents *= 100
+        step.cost_cents += 100
         rules = Rules.parse(budget=["cost=10%", "duration=5", "tokens=0"])
         yield Mutant(
             mutant,

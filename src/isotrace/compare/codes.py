@@ -18,7 +18,10 @@ class Group(StrEnum):
     @property
     def rank(self) -> int:
         """0 for R, 1 for E, 2 for C, 3 for O, 4 for X."""
-        return list(Group).index(self)
+        return _RANKS[self]
+
+
+_RANKS = {group: rank for rank, group in enumerate(Group)}
 
 
 class Severity(StrEnum):

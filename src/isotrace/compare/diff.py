@@ -161,8 +161,9 @@ class _Comparison:
     ) -> None:
         self.level = level
         self.rules = rules
-        self.original = view_of(original, level, rules, kinds)
-        self.replay = view_of(replay, level, rules, kinds)
+        digests: dict[str, str] = {}
+        self.original = view_of(original, level, rules, kinds, digests)
+        self.replay = view_of(replay, level, rules, kinds, digests)
         self.rows = align(self.original.places, self.replay.places)
         self.ops: list[Op] = []
         self._next: list[tuple[int, int]] = []

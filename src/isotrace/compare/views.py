@@ -42,8 +42,14 @@ def kind_of(step: TraceStep) -> str:
     return step.context.kind if step.context else "tool"
 
 
-def view_of(record: TraceRecord, level: Level, rules: Rules, kinds: Collection[str] | None) -> View:
-    """Hashes each step once.
+def view_of(
+    record: TraceRecord,
+    level: Level,
+    rules: Rules,
+    kinds: Collection[str] | None,
+    known_digests: dict[str, str],
+) -> View:
+    """Hashes each step once. `known_digests`, from hashes to digests under the rules, is read and added to.
 
     Raises `CanonicalizationError` if params are not plain values.
     """
@@ -59,14 +65,16 @@ def view_of(record: TraceRecord, level: Level, rules: Rules, kinds: Collection[s
         steps=[step for step, _ in chosen],
         hashes=[digest for _, digest in chosen],
         places=[
-            Place(step.skill_name, _digest(step, digest, level, rules), lineage_of(step))
+            Place(step.skill_name, _digest(step, digest, level, rules, known_digests), lineage_of(step))
             for step, digest in chosen
         ],
         signature=hashing.signature(known) if len(known) == len(hashes) else "",
     )
 
 
-def _digest(step: TraceStep, digest: str | None, level: Level, rules: Rules) -> Hashable:
+def _digest(
+    step: TraceStep, digest: str | None, level: Level, rules: Rules, known: dict[str, str]
+) -> Hashable:
     if level is Level.SKELETON:
         return f"{step.status.value} {step.skill_name}"
     if digest is None:
@@ -74,11 +82,13 @@ def _digest(step: TraceStep, digest: str | None, level: Level, rules: Rules) -> 
     lens = rules.lens(step.skill_name)
     if lens is None:
         return digest
-    return hashing.step_hash(
-        skill_name=step.skill_name,
-        params_digest=hashing.params_digest(lens.key(hashing.normalize(step.params))),
-        status=step.status.value,
-        outcome_category=step.outcome_category,
-        outcome_code=step.outcome_code,
-        retry_count=step.retry_count,
-    )
+    if digest not in known:
+        known[digest] = hashing.step_hash(
+            skill_name=step.skill_name,
+            params_digest=hashing.params_digest(lens.key(hashing.normalize(step.params))),
+            status=step.status.value,
+            outcome_category=step.outcome_category,
+            outcome_code=step.outcome_code,
+            retry_count=step.retry_count,
+        )
+    return known[digest]

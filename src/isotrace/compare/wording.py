@@ -19,13 +19,7 @@ _BEFORE = 20
 
 def plain(value: Any) -> Any:
     """The value as JSON data: what stands for an erased value in its plain form."""
-    if isinstance(value, Erased):
-        return value.to_dict()
-    if isinstance(value, list | tuple) and any(isinstance(one, Erased) for one in value):
-        return [plain(one) for one in value]
-    if isinstance(value, dict) and any(isinstance(one, Erased | list | tuple) for one in value.values()):
-        return {key: plain(one) for key, one in value.items()}
-    return value
+    return value.to_dict() if isinstance(value, Erased) else value
 
 
 def value_text(value: Any) -> str:
