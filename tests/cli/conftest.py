@@ -11,7 +11,7 @@ import struct
 import subprocess
 import sys
 import termios
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -198,10 +198,10 @@ def isotrace(store_url: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., S
     """Calls the command line in this process, as into a pipe: `isotrace("ls", "--json")`."""
     monkeypatch.delenv("COLUMNS", raising=False)
 
-    def call(*arguments: str, columns: int | None = None, input: str | None = None) -> Said:
+    def call(*arguments: str, columns: int | None = None, stdin: str | None = None) -> Said:
         if columns is not None:
             monkeypatch.setenv("COLUMNS", str(columns))
-        result = CliRunner().invoke(app, list(arguments), input=input)
+        result = CliRunner().invoke(app, list(arguments), input=stdin)
         return Said(result.exit_code, result.stdout, result.stderr)
 
     return call
@@ -211,12 +211,12 @@ def isotrace(store_url: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., S
 def program(store_url: str, tmp_path: Path) -> Callable[..., Said]:
     """Calls the command line as a program of its own, with pipes."""
 
-    def call(*arguments: str, env: dict[str, str] | None = None, input: str = "") -> Said:
+    def call(*arguments: str, env: dict[str, str] | None = None, stdin: str = "") -> Said:
         done = subprocess.run(
             [sys.executable, "-m", "isotrace.cli", *arguments],
             cwd=tmp_path,
             env={**os.environ, **(env or {})},
-            input=input,
+            input=stdin,
             capture_output=True,
             text=True,
             timeout=60,
@@ -244,7 +244,7 @@ class Screen:
 
 
 @pytest.fixture
-def terminal(store_url: str, tmp_path: Path) -> Iterator[Callable[..., Screen]]:
+def terminal(store_url: str, tmp_path: Path) -> Callable[..., Screen]:
     """Calls the command line on a terminal of so many columns: `terminal(60, "ls")`."""
 
     def call(columns: int, *arguments: str, env: dict[str, str] | None = None) -> Screen:
@@ -272,4 +272,4 @@ def terminal(store_url: str, tmp_path: Path) -> Iterator[Callable[..., Screen]]:
         os.close(controller)
         return Screen(process.returncode, sent.decode("utf-8", "replace"))
 
-    yield call
+    return call

@@ -71,11 +71,12 @@ def shortened(text: str, width: int) -> str:
 
 
 def summary(value: Any, width: int) -> str:
-    """One line that says what a value is: compact JSON, cut within strings first, then at `width`.
-
-    Long lists and objects show how many more there are, so that a message history stays readable.
-    """
-    return shortened(visible(_compact(value, width, 0)), width)
+    """One line that says what a value is: compact JSON, whole if it fits. Else long parts are cut
+    first, so that a message history shows its shape, then the line at `width`."""
+    text = visible(_compact(value, width, 1, 0))
+    if len(text) > width:
+        text = visible(_compact(value, width, 2, 0))
+    return shortened(text, width)
 
 
 def plain(value: Any, width: int) -> str:
@@ -83,21 +84,23 @@ def plain(value: Any, width: int) -> str:
     return shortened(visible(value), width) if isinstance(value, str) else summary(value, width)
 
 
-def _compact(value: Any, budget: int, depth: int) -> str:
+_LEAST = 12
+_DEEP = 3
+
+
+def _compact(value: Any, budget: int, share: int, depth: int) -> str:
+    """JSON with bare keys, of about `budget` characters at most; a part gets a `share`th of what is left."""
     if isinstance(value, str):
-        # A part of a value may not use up the whole line.
-        text = value if depth == 0 else shortened(value, max(budget // 2, 12))
-        return json.dumps(text[: budget + 8], ensure_ascii=False)
+        limit = budget if depth == 0 or share == 1 else max(budget // share, _LEAST)
+        return json.dumps(shortened(value, limit + 1), ensure_ascii=False)
     if isinstance(value, dict):
-        if depth >= 3 and value:
+        if depth >= _DEEP and value and share > 1:
             return f"{{{len(value)}}}"
-        return _joined(
-            [(f"{_key(key)}: ", item) for key, item in value.items()], "{}", budget, depth, len(value)
-        )
+        return _joined([(f"{_key(key)}: ", item) for key, item in value.items()], "{}", budget, share, depth)
     if isinstance(value, list | tuple):
-        if depth >= 3 and value:
+        if depth >= _DEEP and value and share > 1:
             return f"[{len(value)}]"
-        return _joined([("", item) for item in value], "[]", budget, depth, len(value))
+        return _joined([("", item) for item in value], "[]", budget, share, depth)
     return json.dumps(value, ensure_ascii=False) if _is_json_scalar(value) else str(value)
 
 
@@ -110,14 +113,14 @@ def _key(key: Any) -> str:
     return text if text.isidentifier() else json.dumps(text, ensure_ascii=False)
 
 
-def _joined(parts: list[tuple[str, Any]], ends: str, budget: int, depth: int, total: int) -> str:
+def _joined(parts: list[tuple[str, Any]], ends: str, budget: int, share: int, depth: int) -> str:
     shown: list[str] = []
     used = 0
     for label, item in parts:
         if used > budget:
-            shown.append(f"+{total - len(shown)}")
+            shown.append(f"+{len(parts) - len(shown)}")
             break
-        text = label + _compact(item, max(budget - used - len(label), 12), depth + 1)
+        text = label + _compact(item, max(budget - used - len(label), _LEAST), share, depth + 1)
         shown.append(text)
         used += len(text) + 2
     return ends[0] + ", ".join(shown) + ends[1]

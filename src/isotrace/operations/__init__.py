@@ -27,7 +27,7 @@ from isotrace.operations.integrity import (
 from isotrace.operations.opening import open_store
 from isotrace.operations.programs import program_entry, record_program, recorded_here, replay_again
 from isotrace.operations.replaying import areplay, replay
-from isotrace.operations.runs import Selection, find_run, key_values, list_runs, moment, show
+from isotrace.operations.runs import Selection, find_run, key_values, list_all, list_runs, moment, show
 
 __all__ = [
     "Behaviours",
@@ -48,6 +48,7 @@ __all__ = [
     "find_text",
     "import_files",
     "key_values",
+    "list_all",
     "list_runs",
     "moment",
     "open_store",

@@ -16,8 +16,10 @@ from isotrace.contracts import RunQuery, TraceStore
 from isotrace.errors import IsotraceError
 from isotrace.operations.opening import open_store, store_file
 from isotrace.record.home import default_store_url, journal_folder
+from isotrace.record.journal import scan
 
 _LOW_DISK_BYTES = 256 * 1024 * 1024
+_PUT_ASIDE = (".corrupt", ".conflict")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +113,9 @@ def _journals(chosen: str) -> Iterator[Check]:
     if folder is None or not folder.is_dir():
         yield Check("journals", "ok", "none")
         return
-    names = sorted(path.name for path in folder.iterdir())
-    aside = [name for name in names if "corrupt" in name or "conflict" in name]
-    live = len(names) - len(aside)
-    yield Check("journals", "ok", f"{live} of live runs" if live else "none")
+    live = scan(folder)
+    aside = [path for path in folder.iterdir() if path.suffix in _PUT_ASIDE]
+    yield Check("journals", "ok", f"{len(live)} of live runs" if live else "none")
     if aside:
         yield Check(
             "put aside",

@@ -11,6 +11,7 @@ from itertools import product
 from isotrace.contracts import RunItem, RunQuery, Scalar, TraceStore
 from isotrace.errors import QueryError, RunNotFoundError, UsageError
 from isotrace.models import TraceRecord
+from isotrace.operations.live import live_records, live_runs
 
 PAGE = 1000
 """How many runs one page of a longer listing holds."""
@@ -58,7 +59,7 @@ def find_run(store: TraceStore, name: str, *, tenant_id: str) -> str:
 
 
 def list_runs(store: TraceStore, selection: Selection) -> list[RunItem]:
-    """The selected runs, newest first by recording time. Raises `QueryError`."""
+    """The selected runs that have ended, newest first by recording time. Raises `QueryError`."""
     if selection.limit is not None and selection.limit < 1:
         raise QueryError("a limit must be at least 1", got=selection.limit)
     queries = selection.queries()
@@ -69,6 +70,13 @@ def list_runs(store: TraceStore, selection: Selection) -> list[RunItem]:
     runs = [item for query in queries for item in _pages(store, query, selection.limit)]
     runs.sort(key=lambda item: item.summary.started_at, reverse=True)
     return runs[: selection.limit]
+
+
+def list_all(store: TraceStore, selection: Selection) -> list[RunItem]:
+    """As `list_runs`, runs that are still going on first."""
+    live = [item for query in selection.queries() for item in live_runs(store, query)][: selection.limit]
+    left = None if selection.limit is None else selection.limit - len(live)
+    return live if left == 0 else live + list_runs(store, replace(selection, limit=left))
 
 
 def _pages(store: TraceStore, query: RunQuery, limit: int | None) -> Iterator[RunItem]:
@@ -85,8 +93,14 @@ def _pages(store: TraceStore, query: RunQuery, limit: int | None) -> Iterator[Ru
 
 
 def show(store: TraceStore, name: str, *, tenant_id: str) -> TraceRecord:
-    """The run's record. Raises as `find_run` does."""
-    return store.ledger(find_run(store, name, tenant_id=tenant_id), tenant_id=tenant_id).record()
+    """The run's record, of a live run as far as it has come. Raises as `find_run` does."""
+    try:
+        return store.ledger(find_run(store, name, tenant_id=tenant_id), tenant_id=tenant_id).record()
+    except RunNotFoundError:
+        live = [one for one in live_records(store, tenant_id=tenant_id) if one.run_id.startswith(name)]
+        if len(live) == 1:
+            return live[0]
+        raise
 
 
 def moment(text: str, now: datetime) -> datetime:

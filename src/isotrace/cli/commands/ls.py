@@ -8,7 +8,7 @@ import click
 
 from isotrace.cli.face import Face, with_face
 from isotrace.cli.options import with_selection
-from isotrace.operations import Selection, list_runs
+from isotrace.operations import Selection, list_all
 
 
 @click.command("ls")
@@ -20,7 +20,7 @@ def command(face: Face, select: Callable[[str], Selection]) -> None:
     Runs that are still going on come first. With --json: an array of summaries.
     """
     with face.store() as store:
-        runs = list_runs(store, select(face.tenant))
+        runs = list_all(store, select(face.tenant))
         url = store.url
     if face.json:
         face.print_json([item.summary.to_dict() for item in runs])

@@ -75,8 +75,18 @@ _ASCII = Glyphs(
 def make_console(*, stderr: bool = False) -> Console:
     """A console for people: coloured on a terminal unless `NO_COLOR`, plain and wide in a pipe."""
     stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() or os.environ.get("COLUMNS") else PIPE_WIDTH
+    width = None if stream.isatty() or _asked_width() else PIPE_WIDTH
     return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False, soft_wrap=False)
+
+
+def _asked_width() -> bool:
+    return os.environ.get("COLUMNS", "").isdigit()
+
+
+def is_page(console: Console) -> bool:
+    """Whether a width is to be kept to: that of a terminal, or one that `COLUMNS` asks for. A pipe
+    gets everything."""
+    return console.is_terminal or _asked_width()
 
 
 def glyphs_of(console: Console) -> Glyphs:

@@ -15,6 +15,7 @@ from isotrace.cli.render.console import (
     cut_cells,
     duration,
     glyphs_of,
+    is_page,
     safe,
     short_id,
 )
@@ -219,7 +220,7 @@ class _Sides:
         return text
 
     def _print(self, line: Text) -> None:
-        if self.console.is_terminal:
+        if is_page(self.console):
             line.truncate(self.console.width, overflow="ellipsis")
         self.console.print(line, no_wrap=True, overflow="ignore", crop=False)
 

@@ -3,71 +3,119 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from isotrace.cli.render.console import STATUS_STYLES, cost, duration, glyphs_of, moment, safe, short_id
+from isotrace.cli.render.console import (
+    STATUS_STYLES,
+    cost,
+    duration,
+    glyphs_of,
+    is_page,
+    moment,
+    safe,
+    short_id,
+)
 from isotrace.cli.safe import plain
 from isotrace.contracts import RunItem
 from isotrace.models import META_MODEL, META_REWARD, META_TASK, META_TIME, META_TRIAL
-from isotrace.operations import Behaviours, Check
+from isotrace.operations import Behaviours, Check, Group
 
 _LABELS = (META_TASK, META_TRIAL, META_MODEL, META_REWARD)
+_GAP = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a listing. `rank` 0 always stays; the highest goes first where room is short."""
+
+    header: str
+    rank: int
+    cells: list[Text]
+    right: bool = False
+
+    @property
+    def width(self) -> int:
+        """Terminal columns of the widest cell."""
+        return max([len(self.header), *(cell.cell_len for cell in self.cells)])
+
+
+def fitting(columns: Sequence[Column], width: int) -> list[Column]:
+    """The columns that a width has room for, in their order."""
+    chosen = list(columns)
+    while sum(column.width + _GAP for column in chosen) - _GAP > width:
+        worst = max(chosen, key=lambda column: column.rank)
+        if worst.rank == 0:
+            break
+        chosen.remove(worst)
+    return chosen
+
+
+def print_columns(console: Console, columns: Sequence[Column]) -> None:
+    """Prints what fits, aligned. A column in which nothing stands is left out."""
+    shown = [one for one in columns if any(cell.plain for cell in one.cells)]
+    if is_page(console):
+        shown = fitting(shown, console.width)
+    heads = [Text(column.header, style="bold dim") for column in shown]
+    for line in [heads, *zip(*(column.cells for column in shown), strict=True)]:
+        text = Text()
+        for column, cell in zip(shown, line, strict=True):
+            blank = " " * (column.width - cell.cell_len)
+            text.append_text(Text.assemble(blank, cell) if column.right else Text.assemble(cell, blank))
+            text.append(" " * _GAP)
+        text.rstrip()
+        if is_page(console):
+            text.truncate(console.width, overflow="ellipsis")
+        console.print(text, no_wrap=True, overflow="ignore", crop=False)
+
+
+# --- runs -----------------------------------------------------------------------------
 
 
 def print_runs(console: Console, runs: Sequence[RunItem]) -> None:
-    """One line a run. What a narrow terminal can't hold is left out column by column; the id never."""
-    wide = console.width >= 100
-    whole_ids = not console.is_terminal
-    table = _table()
-    table.add_column("RUN", no_wrap=True, overflow="ignore")
-    table.add_column(
-        "AGENT", no_wrap=True, overflow="ellipsis", max_width=24 if console.is_terminal else None
-    )
-    table.add_column("STATUS", no_wrap=True)
-    table.add_column("STEPS", justify="right", no_wrap=True)
-    timed = any(item.metadata.get(META_TIME) != "absent" for item in runs)
-    if timed:
-        table.add_column("TIME", justify="right", no_wrap=True)
-    if wide:
-        table.add_column("COST", justify="right", no_wrap=True)
-        if timed:
-            table.add_column("STARTED (UTC)", no_wrap=True)
-    labels = [label for label in _LABELS if any(label in item.metadata for item in runs)] if wide else []
-    for label in labels:
-        table.add_column(
-            label.upper(), no_wrap=True, overflow="ellipsis", max_width=28 if console.is_terminal else None
-        )
-    for item in runs:
-        table.add_row(*_cells(item, whole_ids, timed, wide, labels))
-    console.print(table, crop=False)
-
-
-def _cells(item: RunItem, whole_ids: bool, timed: bool, wide: bool, labels: Sequence[str]) -> list[Text]:
-    summary = item.summary
-    absent = item.metadata.get(META_TIME) == "absent"
-    status = safe(summary.status, style=STATUS_STYLES.get(summary.status, ""))
-    if summary.violation_policy_id:
-        status.append(" ⚑", style="magenta")
-    cells = [
-        safe(summary.run_id) if whole_ids else Text(short_id(summary.run_id)),
-        safe(summary.agent_id or "", style="cyan"),
-        status,
-        Text(
-            f"{summary.total_steps}" + (f" ({summary.failure_count} failed)" if summary.failure_count else "")
-        ),
+    """One line a run. A narrow terminal gets fewer columns; id, status and steps are always there."""
+    cut = 24 if is_page(console) else None
+    flag = glyphs_of(console).flag
+    columns = [
+        Column("RUN", 0, [_id_cell(item, whole=not is_page(console)) for item in runs]),
+        Column("AGENT", 1, [safe(item.summary.agent_id or "", cut, "cyan") for item in runs]),
+        Column("STATUS", 0, [_status_cell(item, flag) for item in runs]),
+        Column("STEPS", 0, [Text(str(item.summary.total_steps)) for item in runs], right=True),
+        Column("FAILED", 4, [_failed_cell(item) for item in runs], right=True),
+        Column("TIME", 3, [_time_cell(item) for item in runs], right=True),
+        Column("COST", 9, [Text(cost(item.summary.total_cost_cents)) for item in runs], right=True),
+        Column("STARTED (UTC)", 5, [_started_cell(item) for item in runs]),
     ]
-    if timed:
-        cells.append(Text("" if absent else duration(_elapsed_ms(item))))
-    if wide:
-        cells.append(Text(cost(summary.total_cost_cents)))
-        if timed:
-            cells.append(Text("" if absent else moment(summary.started_at), style="dim"))
-    cells += [safe(plain(item.metadata[label], 60) if label in item.metadata else "") for label in labels]
-    return cells
+    for rank, label in zip((2, 6, 7, 8), _LABELS, strict=True):
+        cells = [safe(plain(item.metadata.get(label, ""), 60), cut) for item in runs]
+        columns.append(Column(label.upper(), rank, cells))
+    print_columns(console, columns)
+
+
+def _id_cell(item: RunItem, *, whole: bool) -> Text:
+    return safe(item.summary.run_id) if whole else Text(short_id(item.summary.run_id))
+
+
+def _status_cell(item: RunItem, flag: str) -> Text:
+    cell = safe(item.summary.status, style=STATUS_STYLES.get(item.summary.status, ""))
+    if item.summary.violation_policy_id:
+        cell.append(f" {flag}", style="magenta")
+    return cell
+
+
+def _failed_cell(item: RunItem) -> Text:
+    return Text(str(item.summary.failure_count or ""), style="red")
+
+
+def _time_cell(item: RunItem) -> Text:
+    return Text("" if item.metadata.get(META_TIME) == "absent" else duration(_elapsed_ms(item)))
+
+
+def _started_cell(item: RunItem) -> Text:
+    absent = item.metadata.get(META_TIME) == "absent"
+    return Text("" if absent else moment(item.summary.started_at), style="dim")
 
 
 def _elapsed_ms(item: RunItem) -> float:
@@ -79,30 +127,30 @@ def _elapsed_ms(item: RunItem) -> float:
 
 def print_behaviours(console: Console, found: Behaviours) -> None:
     """The groups, and below them how they spread."""
-    glyphs = glyphs_of(console)
-    table = _table()
-    table.add_column(
-        found.by.upper(), no_wrap=True, overflow="ellipsis", max_width=max(console.width - 40, 12)
-    )
-    table.add_column("RUNS", justify="right", no_wrap=True)
-    table.add_column("PATHS", justify="right", no_wrap=True)
-    table.add_column("FIRST DIVERGENCE", justify="right", no_wrap=True)
-    for group in found.groups:
-        same = group.paths == 1
-        table.add_row(
-            safe(group.key),
-            Text(str(len(group.run_ids))),
-            Text(
-                f"{glyphs.statuses['success'] + ' ' if same else ''}{group.paths}",
-                style="green" if same else "red",
-            ),
-            Text("" if group.first_divergence is None else f"at {group.first_divergence}"),
-        )
-    if found.groups:
-        console.print(table, crop=False)
+    groups = found.groups
+    key_width = max(console.width - 40, 12) if is_page(console) else None
+    tick = glyphs_of(console).statuses["success"]
+    columns = [
+        Column(found.by.upper(), 0, [safe(group.key, key_width) for group in groups]),
+        Column("RUNS", 0, [Text(str(len(group.run_ids))) for group in groups], right=True),
+        Column("PATHS", 0, [_paths_cell(group, tick) for group in groups], right=True),
+        Column("FIRST DIVERGENCE", 0, [_parted_cell(group) for group in groups]),
+    ]
+    if groups:
+        print_columns(console, columns)
         console.print()
     for line in _spread_lines(found):
         console.print(line, soft_wrap=True)
+
+
+def _paths_cell(group: Group, tick: str) -> Text:
+    if group.paths == 1:
+        return Text(f"{tick} 1", style="green")
+    return Text(str(group.paths), style="red")
+
+
+def _parted_cell(group: Group) -> Text:
+    return Text("" if group.first_divergence is None else f"at step {group.first_divergence}")
 
 
 def _spread_lines(found: Behaviours) -> list[Text]:
@@ -115,14 +163,11 @@ def _spread_lines(found: Behaviours) -> list[Text]:
         else Text("no group of two or more runs to compare", style="yellow")
     ]
     if total:
-        lines.append(Text(f"  paths in a group: {_counted(data['paths'], 'path', 'group')}", style="dim"))
+        lines.append(Text(f"  paths in a group: {_counted(data['paths'])}", style="dim"))
     if found.median_divergence is not None:
+        spread = _counted(data["first_divergence"])
         lines.append(
-            Text(
-                f"  first divergence: median at {found.median_divergence:g}; "
-                f"{_counted(data['first_divergence'], 'at', 'group')}",
-                style="dim",
-            )
+            Text(f"  first divergence at step: {spread}; median {found.median_divergence:g}", style="dim")
         )
     if found.left_out:
         left = ", ".join(f"{count} {reason}" for reason, count in found.left_out.items())
@@ -130,18 +175,13 @@ def _spread_lines(found: Behaviours) -> list[Text]:
     return lines
 
 
-_COUNTED = 10
+_COUNTED = 12
 
 
-def _counted(spread: Mapping[str, int], unit: str, of: str) -> str:
-    """`1 path in 4 groups, 2 paths in 1 group`, the first ten."""
-    parts = []
-    for number, count in list(spread.items())[:_COUNTED]:
-        label = f"at {number}" if unit == "at" else f"{number} {unit}{'' if number == '1' else 's'}"
-        parts.append(f"{label} in {count} {of}{'' if count == 1 else 's'}")
-    if len(spread) > _COUNTED:
-        parts.append("…")
-    return ", ".join(parts)
+def _counted(spread: Mapping[str, int]) -> str:
+    """`1 (4 groups), 2 (1 group)`, the first twelve."""
+    parts = [f"{number} ({count} group{'' if count == 1 else 's'})" for number, count in spread.items()]
+    return ", ".join(parts[:_COUNTED]) + (", …" if len(parts) > _COUNTED else "")
 
 
 def print_checks(console: Console, checks: Sequence[Check]) -> None:
@@ -161,14 +201,3 @@ def print_checks(console: Console, checks: Sequence[Check]) -> None:
         )
         if check.hint:
             console.print(Text.assemble(" " * (width + 4), safe(check.hint, style=style)), soft_wrap=True)
-
-
-def _table() -> Table:
-    return Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold dim")
-
-
-def print_facts(console: Console, facts: Sequence[tuple[str, Any]]) -> None:
-    """Names and values below each other."""
-    width = max(len(name) for name, _ in facts)
-    for name, value in facts:
-        console.print(Text.assemble((f"{name:<{width}}  ", "dim"), safe(str(value))), soft_wrap=True)

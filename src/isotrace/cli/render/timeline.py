@@ -23,6 +23,7 @@ from isotrace.cli.render.console import (
 )
 from isotrace.cli.safe import json_text, plain, summary, visible, visible_lines
 from isotrace.events import lineage_text
+from isotrace.jsondiff import MISSING
 from isotrace.models import (
     META_REPLAYABILITY,
     META_TIME,
@@ -93,6 +94,8 @@ def show_record(
             console.print(_violation_line(violation.policy_id, violation.reason, glyphs), soft_wrap=True)
     if not record.steps:
         console.print(Text("no steps", style="dim"))
+    for line in _ending(record, console.width):
+        console.print(line, no_wrap=True, overflow="ignore", crop=False)
 
 
 def _print_steps(console: Console, view: _Timeline, steps: Sequence[TraceStep]) -> None:
@@ -143,6 +146,22 @@ def _header(record: TraceRecord, width: int, signature: str | None) -> Iterator[
     known = {META_REPLAYABILITY}
     rest = [f"{visible(str(k))} {plain(v, 60)}" for k, v in record.metadata.items() if k not in known]
     yield from _flow(width, rest)
+    if record.context is not None and record.context.input not in (MISSING, None):
+        yield Text(f"  input {_value_line(record.context.input, width - 8)}", style="dim")
+
+
+def _ending(record: TraceRecord, width: int) -> Iterator[Text]:
+    """What the run came to."""
+    context = record.context
+    if context is None or (context.result is MISSING and context.error in (MISSING, None)):
+        return
+    yield Text()
+    if context.result is not MISSING:
+        yield Text(f"  result {_value_line(context.result, width - 9)}")
+    if context.error not in (MISSING, None):
+        error = context.error
+        text = "erased" if isinstance(error, Erased) else error_message(error)
+        yield safe(f"  error {text}", width, "red")
 
 
 def _grade(record: TraceRecord) -> Iterator[Text]:
@@ -167,7 +186,7 @@ def _elapsed_ms(record: TraceRecord) -> float:
 def _flow(width: int, parts: Sequence[str | None]) -> Iterator[Text]:
     """Short facts, side by side, as many on a line as fit."""
     line = ""
-    for part in filter(None, parts):
+    for part in map(visible, filter(None, parts)):
         if line and len(line) + 3 + len(part) + 2 > width:
             yield Text(f"  {line}", style="dim")
             line = ""
