@@ -1,0 +1,201 @@
+"""`verify`, `prove`, `erase`, `rebuild`"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from isotrace.operations.integrity import holds_text
+
+RUN_A = "a" * 32
+
+
+def altered(store_url: str, statement: str, *values: Any) -> None:
+    """Changes the store behind isotrace's back, its guards taken down first."""
+    connection = sqlite3.connect(store_url)
+    guards = connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall()
+    for name, _ in guards:
+        connection.execute(f"DROP TRIGGER {name}")
+    assert connection.execute(statement, values).rowcount > 0
+    for _, sql in guards:
+        connection.execute(sql)
+    connection.commit()
+    connection.close()
+
+
+def test_intact_run_is_verified(isotrace: Callable[..., Any]) -> None:
+    root = isotrace("show", "aaa", "--json").json["root_hash"]
+    said = isotrace("verify", "aaa", "--json")
+    assert said.code == 0
+    found = said.json
+    assert (found["verified"], found["run_id"], found["root_hash"]) == (True, RUN_A, root)
+    assert (found["events"], found["erased"]) == (13, 0)
+    assert "every commitment and the root hold" in isotrace("verify", "aaa").out
+
+
+def test_altered_row_of_a_step_is_named(isotrace: Callable[..., Any], store_url: str) -> None:
+    altered(store_url, "UPDATE steps SET duration_ms = 1 WHERE step_index = 3")
+    said = isotrace("verify", "aaa")
+    assert said.code == 2
+    assert "the store's steps is not what the ledger gives" in said.err
+    assert "isotrace rebuild" in said.err
+    assert isotrace("rebuild", "--json").json == {"runs": 2}
+    assert isotrace("verify", "aaa").code == 0
+
+
+def test_altered_root_is_named(isotrace: Callable[..., Any], store_url: str) -> None:
+    altered(store_url, "UPDATE runs SET root_hash = ? WHERE run_id = ?", bytes(32), RUN_A)
+    said = isotrace("verify", "aaa", "--json")
+    assert (said.code, said.json["error"]["type"]) == (2, "RecordCorruptError")
+
+
+def test_proof_stands_alone(isotrace: Callable[..., Any], tmp_path: Path, store_url: str) -> None:
+    assert isotrace("prove", "aaa", "1", "-o", "proof.json").code == 0
+    Path(store_url).unlink()
+    said = isotrace("verify", "proof.json")
+    assert said.code == 0
+    assert said.out.startswith(f"verified: step 1 belongs to the root of run {RUN_A}\n")
+    assert isotrace("verify", "proof.json", "--json").json["events"] == ["step_started", "step_finished"]
+
+
+def test_proof_holds_no_value(isotrace: Callable[..., Any]) -> None:
+    assert "W-1042" not in isotrace("prove", "aaa", "1").out
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        ["root_hash"],
+        ["proofs", 0, "path", 0],
+        ["proofs", 1, "envelope", "outcome_data", "commit"],
+        ["proofs", 0, "envelope", "skill_name"],
+    ],
+)
+def test_altered_proof_does_not_hold(isotrace: Callable[..., Any], tmp_path: Path, path: list[Any]) -> None:
+    proof = isotrace("prove", "aaa", "1", "--json").json
+    place = proof
+    for part in path[:-1]:
+        place = place[part]
+    old = place[path[-1]]
+    place[path[-1]] = ("1" if old[0] == "0" else "0") + old[1:]
+    (tmp_path / "proof.json").write_text(json.dumps(proof))
+    said = isotrace("verify", "proof.json")
+    assert said.code == 2
+    assert "does not lead to the root" in said.err
+
+
+@pytest.mark.parametrize(
+    "content",
+    ['{"format": "isotrace-proof/1"}', '{"format": "isotrace-proof/1", "root_hash": 1, "proofs": [{}]}'],
+)
+def test_broken_proof_is_named(isotrace: Callable[..., Any], tmp_path: Path, content: str) -> None:
+    (tmp_path / "proof.json").write_text(content)
+    assert "is not a proof" in isotrace("verify", "proof.json").err
+
+
+@pytest.mark.parametrize("step", ["5", "-1"])
+def test_proof_of_no_step_is_refused(isotrace: Callable[..., Any], step: str) -> None:
+    said = isotrace("prove", "aaa", "--", step)
+    assert said.code == 2
+    assert "expected 0 to 4" in said.err
+
+
+# --- erase ----------------------------------------------------------------------------
+
+
+def test_erased_step_is_gone_and_the_root_stays(isotrace: Callable[..., Any], store_url: str) -> None:
+    before = isotrace("verify", "aaa", "--json").json
+    said = isotrace("erase", "aaa", "--step", "1", "--reason", "asked to", "--yes", "--json")
+    assert (said.code, said.json["values"]) == (0, 3)  # params, outcome, and why it violated a policy
+    after = isotrace("verify", "aaa", "--json").json
+    assert after == {**before, "erased": 3}
+    record = isotrace("show", "aaa", "--json").json
+    assert list(record["steps"][1]["params"]) == ["$iso:erased"]
+    assert record["steps"][4]["params"]["order_id"] == "W-1042"
+
+
+def test_one_field_of_a_step(isotrace: Callable[..., Any]) -> None:
+    arguments = ["--step", "1", "--field", "params", "--reason", "asked to", "--yes"]
+    assert isotrace("erase", "aaa", *arguments).out == "erased 1 values in 1 run\n"
+    step = isotrace("show", "aaa", "--step", "1", "--json").json
+    assert step["outcome_data"] == {"status": "delivered", "total": 20.0}
+
+
+def test_text_is_erased_in_the_whole_correlation_and_nowhere_else(
+    isotrace: Callable[..., Any], put: Callable[..., None], build: Callable[..., Any], store_url: str
+) -> None:
+    inner = json.dumps({"mail": 'ada "the" countess\n@example.com'})
+    for name, correlation in (("1", "request"), ("2", "request"), ("3", "another")):
+        run = build(name * 32, correlation_id=correlation)
+        run.step("call", {"body": json.dumps({"arguments": inner})}, {"ok": True})
+        run.step("other", {"x": 1})
+        put(run.sealed())
+    text = 'ada "the" countess\n@example.com'
+    said = isotrace("erase", "111", "--text", text, "--reason", "asked to", "--yes", "--json").json
+    assert sorted(run["run_id"] for run in said["runs"]) == ["1" * 32, "2" * 32]
+    assert said["values"] == 2
+    for name in "12":
+        assert isotrace("show", name * 32, "--json").out.count("countess") == 0
+        assert isotrace("verify", name * 32).code == 0
+    assert isotrace("show", "333", "--json").out.count("countess") == 1
+
+
+def test_dry_run_erases_nothing(isotrace: Callable[..., Any]) -> None:
+    said = isotrace("erase", "aaa", "--text", "W-1042", "--reason", "x", "--dry-run")
+    assert said.out == "would erase 3 values in 1 run\n"
+    assert isotrace("verify", "aaa", "--json").json["erased"] == 0
+
+
+def test_nobody_to_ask_means_no_erasing(isotrace: Callable[..., Any]) -> None:
+    said = isotrace("erase", "aaa", "--step", "1", "--reason", "x")
+    assert said.code == 2
+    assert "--yes" in said.err
+    assert isotrace("verify", "aaa", "--json").json["erased"] == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--step", "9"],
+        ["--step", "1", "--field", "nothing"],
+        ["--text", "not in there"],
+        ["--text", ""],
+        [],
+        ["--step", "1", "--text", "x"],
+    ],
+)
+def test_nothing_to_erase_is_an_error(isotrace: Callable[..., Any], arguments: list[str]) -> None:
+    assert isotrace("erase", "aaa", *arguments, "--reason", "x", "--yes").code == 2
+
+
+def test_text_in_facts_is_said_to_stay(isotrace: Callable[..., Any]) -> None:
+    said = isotrace("erase", "aaa", "--text", "support", "--reason", "x", "--yes")
+    assert said.code == 2
+    assert "facts, which can't be erased" in said.err
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        ("my secret", True),
+        ({"secret": 1}, True),
+        ([{"x": {"y": ["a secret b"]}}], True),
+        (json.dumps({"x": "secret"}), True),
+        (json.dumps(json.dumps(json.dumps(["secret"]))), True),
+        ("SECRET", False),
+        ({"x": "se", "y": "cret"}, False),
+        (None, False),
+    ],
+)
+def test_where_text_is_looked_for(value: Any, found: bool) -> None:
+    assert holds_text(value, "secret") is found
+
+
+def test_digits_are_found_in_numbers() -> None:
+    assert holds_text({"card": 4111111111111111}, "41111111")
+    assert not holds_text({"card": 4111111111111111}, "5111")
