@@ -48,6 +48,7 @@ def journal_name(run_id: str, tenant_id: str) -> str:
 def _failure(what: str, path: Path, error: OSError) -> JournalError:
     hints = {
         errno.ENOSPC: "free some space, or choose a store on another disk",
+        errno.EFBIG: "raise the limit on the size of files (ulimit -f)",
         errno.EDQUOT: "free some space, or choose a store on another disk",
         errno.EROFS: "choose a store in a folder that can be written to (ISOTRACE_STORE)",
         errno.EACCES: "choose a store in a folder that can be written to (ISOTRACE_STORE)",
@@ -74,10 +75,9 @@ class Journal:
 
     def __init__(self, path: Path, fd: int, header: JournalHeader, size: int, durability: Durability) -> None:
         # By way of `create` or `try_adopt`: the lock on `fd` is held already.
-        self.path: Path | None = path
+        self.path = path
         self.header = header
         self.inert = False
-        self._place = path
         self._fd = fd
         self._size = size
         self._sync = durability == "power"
@@ -105,8 +105,8 @@ class Journal:
         header = JournalHeader(run_id, tenant_id, seed, os.getpid())
         path = Path(folder) / journal_name(run_id, tenant_id)
         line = LineWriter().header(header)
+        _make_folder(path.parent)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             fd = _placed(path, line, sync=durability == "power")
         except FileExistsError:
             raise RunInUseError(
@@ -134,12 +134,12 @@ class Journal:
                 return -1
             if self._broken is not None:
                 raise JournalError(
-                    "this journal takes no more events", where=str(self._place), got=self._broken
+                    "this journal takes no more events", where=str(self.path), got=self._broken
                 )
             line = self._lines.event(self._seq, type_, time_us, facts, values, slot)
             if len(line) > MAX_LINE:
                 self._broken = "an event was too long"
-                raise JournalError(self._broken, where=str(self._place), got=f"{len(line)} bytes")
+                raise JournalError(self._broken, where=str(self.path), got=f"{len(line)} bytes")
             try:
                 written = os.write(self._fd, line)
                 if written != len(line):
@@ -148,7 +148,7 @@ class Journal:
                     os.fdatasync(self._fd)
             except OSError as error:
                 self._take_back(error)
-                raise _failure("an event can't be written", self._place, error) from error
+                raise _failure("an event can't be written", self.path, error) from error
             self._size += len(line)
             self._seq += 1
             return self._seq - 1
@@ -161,10 +161,10 @@ class Journal:
     def content(self) -> JournalContent:
         """What has been written so far. Raises as `read_journal` does."""
         if self.inert or self._fd < 0:
-            raise JournalError("this journal was let go of", where=str(self._place))
+            raise JournalError("this journal was let go of", where=str(self.path))
         with os.fdopen(os.dup(self._fd), "rb") as stream:
             stream.seek(0)
-            return read_lines(stream, str(self._place))
+            return read_lines(stream, str(self.path))
 
     def close(self) -> None:
         """Lets go of the file and its lock: the next who opens the store adopts it. Twice is fine."""
@@ -180,10 +180,10 @@ class Journal:
             return
         try:
             # Still under the lock, so that nobody can adopt it in between.
-            if self._fd >= 0 and _is_at(self._fd, self._place):
-                self._place.unlink()
+            if self._fd >= 0 and _is_at(self._fd, self.path):
+                self.path.unlink()
         except OSError as error:
-            raise _failure("a journal can't be removed", self._place, error) from error
+            raise _failure("a journal can't be removed", self.path, error) from error
         finally:
             self.close()
 
@@ -261,6 +261,13 @@ def _is_at(fd: int, path: Path) -> bool:
         return False
     here = os.fstat(fd)
     return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise _failure("the folder of journals can't be made", folder, error) from error
 
 
 def _placed(path: Path, line: bytes, *, sync: bool) -> int:

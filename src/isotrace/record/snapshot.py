@@ -22,6 +22,7 @@ _OPTIONS: Final = (
     | orjson.OPT_PASSTHROUGH_DATETIME
     | orjson.OPT_PASSTHROUGH_SUBCLASS
 )
+_MANY = 64
 
 
 class Snapshot:
@@ -45,7 +46,8 @@ def snapshot(value: Any) -> Snapshot:
         typed = _guard(value)
         if typed is not None:
             data = orjson.dumps(value, None, _OPTIONS)
-            if len(data) <= MAX_BYTES:
+            # The cheap search first: a caller's own key may look like one of our tags.
+            if len(data) <= MAX_BYTES and (b"$" not in data or b'"$iso:' not in data):
                 return Snapshot(data, (), typed)
     except (TypeError, ValueError, RuntimeError, MemoryError):
         # A key that is no str, a lone surrogate, a large int; or another thread changed it meanwhile.
@@ -64,45 +66,45 @@ def snapshot_params(params: Mapping[str, Any]) -> Snapshot:
 def _guard(value: Any) -> bool | None:
     """Whether orjson writes the right bytes: None for no, else whether a tuple is among the values.
 
-    It looks at containers, at what kind of things they hold and how long the strings are. A shared
-    container counts each time that it would be written, so that neither depth nor sharing cost much.
+    It looks at containers, at what kind of things they hold and how long the strings are, level by
+    level. A shared container counts each time that it would be written, so that neither depth nor
+    sharing can cost much.
     """
     kind = type(value)
     typed = kind is tuple
-    if kind is dict or kind is list or typed:
-        queue, depths = [value], [1]
-    else:
-        queue, depths = [(value,)], [0]
-    nodes, chars = 1, 0
-    # Both lists grow while they are walked.
-    for node, depth in zip(queue, depths, strict=False):
-        nodes += len(node)
-        if nodes > MAX_NODES or chars > MAX_BYTES or depth > MAX_DEPTH:
-            return None
-        children = node
-        if type(node) is dict:
-            keys = "".join(node)
-            if "$" in keys and "$iso:" in keys:
+    level = [value] if kind is dict or kind is list or typed else [(value,)]
+    nodes, chars, depth = 1, 0, 0 if level[0] is not value else 1
+    while level:
+        deeper: list[Any] = []
+        # Keys that few dicts have can't add up to much: only sharing could make them.
+        many = len(level) > _MANY
+        for node in level:
+            nodes += len(node)
+            if nodes > MAX_NODES or chars > MAX_BYTES:
                 return None
-            chars += len(keys)
-            children = node.values()
-        for child in children:
-            kind = type(child)
-            if kind is str:
-                chars += len(child)
-            elif kind is int or kind is bool or child is None:
-                pass
-            elif kind is dict or kind is list:
-                queue.append(child)
-                depths.append(depth + 1)
-            elif kind is float:
-                # Beyond these repr and orjson disagree on the exponent, or it is NaN.
-                if not (1e-4 <= child < 1e16 or -1e16 < child <= -1e-4 or child == 0.0):
+            if type(node) is dict:
+                if many:
+                    chars += sum(map(len, node))
+                node = node.values()  # noqa: PLW2901  # one name less to look up in the hottest loop
+            for child in node:
+                kind = type(child)
+                if kind is str:
+                    chars += len(child)
+                elif kind is int or kind is bool or child is None:
+                    pass
+                elif kind is dict or kind is list:
+                    deeper.append(child)
+                elif kind is float:
+                    # Beyond these repr and orjson disagree on the exponent, or it is NaN.
+                    if not (1e-4 <= child < 1e16 or -1e16 < child <= -1e-4 or child == 0.0):
+                        return None
+                elif kind is tuple:
+                    typed = True
+                    deeper.append(child)
+                else:
                     return None
-            elif kind is tuple:
-                typed = True
-                queue.append(child)
-                depths.append(depth + 1)
-            else:
-                return None
+        level = deeper
+        depth += 1
+        if depth > MAX_DEPTH and level:
+            return None
     return None if chars > MAX_BYTES else typed
