@@ -30,15 +30,18 @@ def stream_difference(original: TraceStep, replay: TraceStep) -> StreamDifferenc
         shorter, longer = (before, after) if closed[0] else (after, before)
         if _begins(_joined(longer), _joined(shorter)):
             side = "original" if closed[0] else "replay"
-            counts = Change("/chunks", len(before), len(after))
-            return StreamDifference(f"the stream was closed early in the {side} only", [counts], partial=True)
+            return _difference(f"the stream was closed early in the {side} only", before, after, partial=True)
         return None
     if before != after and _rest(original) == _rest(replay):
         one, other = _joined(before), _joined(after)
         if one is not None and one == other:
-            counts = Change("/chunks", len(before), len(after))
-            return StreamDifference("the same content came in other chunks", [counts], partial=False)
+            return _difference("the same content came in other chunks", before, after, partial=False)
     return None
+
+
+def _difference(what: str, before: list[Any], after: list[Any], *, partial: bool) -> StreamDifference:
+    counts = Change("/chunks", len(before), len(after))
+    return StreamDifference(f"{what} ({len(before)} → {len(after)} chunks)", [counts], partial)
 
 
 def _chunks(step: TraceStep) -> list[Any] | None:
