@@ -161,7 +161,9 @@ class Branch:
     def random(self) -> random.Random:
         """The random stream of this branch, from the run's seed and the branch's lineage."""
         if self._random is None:
-            material = H("isotrace/v1/random", self.driver.info.seed.to_bytes(8, "big"), lineage_json(self.path))
+            material = H(
+                "isotrace/v1/random", self.driver.info.seed.to_bytes(8, "big"), lineage_json(self.path)
+            )
             self._random = random.Random(int.from_bytes(material, "big"))
         return self._random
 
@@ -224,7 +226,9 @@ current_branch: ContextVar[Branch | None] = ContextVar("isotrace_branch", defaul
 current_step: ContextVar[Step | None] = ContextVar("isotrace_step", default=None)
 
 
-run_opener: ContextVar[Callable[[RunInfo], Driver | None] | None] = ContextVar("isotrace_opener", default=None)
+run_opener: ContextVar[Callable[[RunInfo], Driver | None] | None] = ContextVar(
+    "isotrace_opener", default=None
+)
 """Set while a replay waits for its run: gives the driver for a run that opens, or None to record it."""
 
 

@@ -21,7 +21,9 @@ def _packages() -> str:
     for folder in sys.path:
         try:
             with os.scandir(folder or ".") as entries:
-                found.update(entry.name for entry in entries if entry.name.endswith((".dist-info", ".egg-info")))
+                found.update(
+                    entry.name for entry in entries if entry.name.endswith((".dist-info", ".egg-info"))
+                )
         except OSError:
             continue
     return hashlib.sha256("\n".join(sorted(found)).encode()).hexdigest()

@@ -38,6 +38,7 @@ from isotrace.record.snapshot import Snapshot, snapshot, snapshot_params
 from isotrace.record.spec import SkillSpec
 from isotrace.record.timers import RecordedTimer, timer_spec
 
+_NONE: dict[str, bytes] = {}
 _SUCCESS = b',"status":"success","outcome_category":"SUCCESS","outcome_code":null'
 REPLAYABLE = "replayable"
 """The grade of a run that nothing speaks against; otherwise the grade is the list of reasons."""
@@ -61,7 +62,6 @@ class Recorder:
         self._journal = journal
         self._clock = clock
         self._seal = sealed
-        self._lock = threading.Lock()
         info.started_us = self._run_started()
 
     # --- the run ----------------------------------------------------------------------
@@ -133,12 +133,13 @@ class Recorder:
         now = self._clock.now_us()
         if self.failure is None:
             try:
-                with self._lock:
-                    self._journal.append(type_, now, facts, values or {}, slot)
+                self._journal.append(type_, now, facts, values or _NONE, slot)
             except (IsotraceError, OSError) as error:
                 self.failure = error
                 warnings.warn(
-                    RecordingWarning(f"recording of run {self.info.run_id} stopped, the agent goes on: {error}"),
+                    RecordingWarning(
+                        f"recording of run {self.info.run_id} stopped, the agent goes on: {error}"
+                    ),
                     stacklevel=4,
                 )
         return now

@@ -27,7 +27,8 @@ from isotrace.record.context import (
 from isotrace.record.environment import fingerprint
 from isotrace.record.home import default_tenant
 from isotrace.record.propagation import remote_parent
-from isotrace.record.start import Durability, start_recording
+from isotrace.record.journal import Durability
+from isotrace.record.start import start_recording
 
 if TYPE_CHECKING:
     from isotrace.contracts import TraceStore
@@ -51,13 +52,11 @@ class Run:
         store: TraceStore | str | None,
         durability: Durability,
         clock: Clock,
-        fresh_id: bool,
     ) -> None:
         self._info = info
         self._store = store
         self._durability = durability
         self._clock = clock
-        self._fresh_id = fresh_id
         self._driver: Driver | None = None
         self._ending = RunEnding()
         self._tokens: list[tuple[Any, Token[Any]]] = []
@@ -152,9 +151,7 @@ class Run:
         opener = run_opener.get()
         driver = opener(self._info) if opener is not None else None
         if driver is None:
-            driver = start_recording(
-                self._info, self._store, self._durability, self._clock, fresh_id=self._fresh_id
-            )
+            driver = start_recording(self._info, self._store, self._durability, self._clock)
         self._driver, self._info = driver, driver.info
         self._root = Branch(driver, (), driver.info.started_us)
         hooks.enter()
@@ -235,8 +232,7 @@ def run(
         run_id=new_id,
         origin_run_id=new_id,
         correlation_id=correlation_id,
-        tenant_id=tenant_id
-        or (parent_info.tenant_id if parent_info else default_tenant()),
+        tenant_id=tenant_id or (parent_info.tenant_id if parent_info else default_tenant()),
         agent_id=agent_id,
         seed=int.from_bytes(clock.random_bytes(6), "big") if seed is None else seed,
         frozen_timestamp=frozen_timestamp,
@@ -247,14 +243,16 @@ def run(
         metadata=dict(metadata or {}),
         environment=fingerprint(),
     )
-    return Run(info, store=store, durability=durability, clock=clock, fresh_id=run_id is None)
+    return Run(info, store=store, durability=durability, clock=clock)
 
 
 def _frozen(text: str) -> str:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
-        raise FieldError("frozen_timestamp is no ISO 8601 time", got=text, expected="2026-01-31T12:00:00Z") from error
+        raise FieldError(
+            "frozen_timestamp is no ISO 8601 time", got=text, expected="2026-01-31T12:00:00Z"
+        ) from error
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC).isoformat()
 
 

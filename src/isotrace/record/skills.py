@@ -148,7 +148,9 @@ def _agent(function: Callable[..., Any], agent_id: str, tenant_id: str | None) -
     spec = SkillSpec(function, name=agent_id, kind="agent", method=method)
     if spec.shape in ("stream", "astream"):
         raise UsageError(
-            "an agent can't be a generator", got=function.__qualname__, hint="let it return, and make a skill stream"
+            "an agent can't be a generator",
+            got=function.__qualname__,
+            hint="let it return, and make a skill stream",
         )
     entry = None if method else entry_point_of(function)
 

@@ -11,7 +11,7 @@ import orjson
 
 from isotrace.errors import UsageError
 from isotrace.record.binding import make_binder
-from isotrace.record.restore import return_annotation
+from isotrace.record.annotations import return_annotation
 
 Effect = Literal["pure", "read", "idempotent_write", "write"]
 EFFECTS: tuple[str, ...] = get_args(Effect)

@@ -18,7 +18,8 @@ from typing import Any
 
 from isotrace.errors import NoEntryPointError, UsageError
 from isotrace.plain import from_plain
-from isotrace.record.restore import parameter_annotations, restore
+from isotrace.record.annotations import parameter_annotations
+from isotrace.record.restore import restore
 from isotrace.record.skills import ENTRY_ATTRIBUTE
 
 
@@ -129,8 +130,12 @@ def recorded_call(function: Callable[..., Any], given: Any) -> Callable[[], Any]
                 args.append(value)
             else:
                 kwargs[parameter.name] = value
-    if any(p.kind is p.VAR_POSITIONAL and p.name in bound for p in inspect.signature(target).parameters.values()):
+    if any(
+        p.kind is p.VAR_POSITIONAL and p.name in bound for p in inspect.signature(target).parameters.values()
+    ):
         # What stands before `*args` can't be given by name.
-        names = [p.name for p in inspect.signature(target).parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+        names = [
+            p.name for p in inspect.signature(target).parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD
+        ]
         args = [kwargs.pop(name) for name in names if name in kwargs] + args
     return lambda: function(*args, **kwargs)

@@ -61,7 +61,17 @@ _SOCKET_METHODS = (
     "recvmsg",
     "recvmsg_into",
 )
-_TLS_METHODS = ("connect", "connect_ex", "send", "sendall", "recv", "recv_into", "read", "write", "do_handshake")
+_TLS_METHODS = (
+    "connect",
+    "connect_ex",
+    "send",
+    "sendall",
+    "recv",
+    "recv_into",
+    "read",
+    "write",
+    "do_handshake",
+)
 
 
 class Guard:
@@ -90,11 +100,7 @@ _undo: list[Callable[[], None]] = []
 
 def active_guard() -> Guard | None:
     """The guard over the calling code, if any."""
-    return (
-        _guard.get()
-        or _process_guard
-        or getattr(threading.current_thread(), "_isotrace_guard", None)
-    )
+    return _guard.get() or _process_guard or getattr(threading.current_thread(), "_isotrace_guard", None)
 
 
 def _audit(event: str, args: tuple[Any, ...]) -> None:
@@ -157,7 +163,12 @@ def _install_patches() -> None:
     _patch(ThreadPoolExecutor, "submit", _submitting)
     uvloop = sys.modules.get("uvloop")
     if uvloop is not None:
-        for name in ("create_connection", "create_unix_connection", "create_datagram_endpoint", "getaddrinfo"):
+        for name in (
+            "create_connection",
+            "create_unix_connection",
+            "create_datagram_endpoint",
+            "getaddrinfo",
+        ):
             _patch(uvloop.Loop, name, lambda original, name=name: _guarded_loop(name, original))
 
 

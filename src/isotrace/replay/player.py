@@ -130,7 +130,9 @@ class Player:
         branch.last_us = event.time_us
         value = event.value("value")
         if isinstance(value, Erased):
-            self._diverge(findings.record_gap(None, branch.path, f"the value read from {source!r} was erased"))
+            self._diverge(
+                findings.record_gap(None, branch.path, f"the value read from {source!r} was erased")
+            )
         return from_plain(value)
 
     def violation(self, branch: Branch, policy_id: str, reason: str) -> None:
@@ -169,7 +171,9 @@ class Player:
         if not equal:
             self._other_params(spec, step, live)
         if _OBJECT_TAG in data:
-            self.uncertain.append(f"{spec.name} (step {step.index}) was given an object that can't be compared")
+            self.uncertain.append(
+                f"{spec.name} (step {step.index}) was given an object that can't be compared"
+            )
         self.matched.append(step)
         branch.last_us = step.started.time_us
         return step
@@ -198,7 +202,9 @@ class Player:
             self._diverge(findings.late_end(total, lineage, total, total + 1, left=[spec.name]))
         index = self.record.index_of(lineage)
         self._diverge(
-            findings.extra_step(index, lineage, spec.name, params, nearest=self._nearest(spec, params, lineage))
+            findings.extra_step(
+                index, lineage, spec.name, params, nearest=self._nearest(spec, params, lineage)
+            )
         )
 
     def _other_skill(self, spec: SkillSpec, step: RecordedStep, data: bytes) -> NoReturn:
@@ -224,7 +230,11 @@ class Player:
             )
         self._diverge(
             findings.skill_changed(
-                where, step.lineage, step.skill_name, spec.name, nearest=self._nearest(spec, params, step.lineage)
+                where,
+                step.lineage,
+                step.skill_name,
+                spec.name,
+                nearest=self._nearest(spec, params, step.lineage),
             )
         )
 
@@ -243,7 +253,9 @@ class Player:
         for step in self._unmatched():
             if step is here or step.lineage[:-1] != here.lineage[:-1] or step.skill_name != spec.name:
                 continue
-            if not isinstance(step.started.values.get("params"), Erased) and not diff_values(step.params, params):
+            if not isinstance(step.started.values.get("params"), Erased) and not diff_values(
+                step.params, params
+            ):
                 return step
         return None
 
@@ -304,7 +316,9 @@ class Player:
         if facts["status"] == "failure":
             raise self._error(spec, step)
         if facts["status"] != "success":
-            raise RecordedError(f"{step.skill_name} was {facts['status']} on record", code=facts["outcome_code"])
+            raise RecordedError(
+                f"{step.skill_name} was {facts['status']} on record", code=facts["outcome_code"]
+            )
         outcome = finished.value("outcome_data")
         if isinstance(outcome, Erased):
             self._diverge(

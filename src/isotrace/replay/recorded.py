@@ -53,7 +53,9 @@ class RecordedStep:
         """The params as they are compared. Raises `RecordGapError` if they were erased."""
         value = self.started.value("params", {})
         if isinstance(value, Erased):
-            raise RecordGapError("the params of a recorded step were erased", step=self.index, got=self.skill_name)
+            raise RecordGapError(
+                "the params of a recorded step were erased", step=self.index, got=self.skill_name
+            )
         return value
 
     def params_equal(self, data: bytes, minted: MintedIds) -> tuple[bool, Any]:
@@ -131,4 +133,3 @@ class RecordedRun:
 def recorded_run(source: Ledger | TraceRecord) -> RecordedRun:
     """The replay's view of a ledger or of a record."""
     return RecordedRun(source.events if isinstance(source, Ledger) else events_of(source))
-

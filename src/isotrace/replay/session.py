@@ -169,7 +169,11 @@ class _Scope:
         guard: Guard = self._guarded.__enter__()
         self._tokens = [
             (variable, variable.set(value))
-            for variable, value in ((run_opener, self._attachment), (current_branch, None), (current_step, None))
+            for variable, value in (
+                (run_opener, self._attachment),
+                (current_branch, None),
+                (current_step, None),
+            )
         ]
         return guard
 
