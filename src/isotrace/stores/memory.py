@@ -22,7 +22,7 @@ ValueKey = tuple[int, str]
 
 
 @dataclass(slots=True)
-class _Kept:
+class Kept:
     """A run and its place in the order of recording."""
 
     position: int
@@ -48,7 +48,7 @@ class MemoryStore:
     def __init__(self, *, clock: Clock = SYSTEM) -> None:
         self._clock = clock
         self._lock = threading.RLock()
-        self._kept: dict[tuple[str, str], _Kept] = {}
+        self._kept: dict[tuple[str, str], Kept] = {}
         self._cursors = Cursors(clock.random_bytes(16))
         self._closed = False
         self.tombstones: list[Tombstone] = []
@@ -61,7 +61,7 @@ class MemoryStore:
             key = (run.tenant_id, run.run_id)
             kept = self._kept.get(key)
             if kept is None:
-                self._kept[key] = _Kept(len(self._kept) + 1, _copy(run))
+                self._kept[key] = Kept(len(self._kept) + 1, _copy(run))
                 return True
             if kept.run.ledger.root_hash != run.ledger.root_hash:
                 raise ConflictError(
@@ -97,7 +97,7 @@ class MemoryStore:
         if self._closed:
             raise StoreError("the store is closed", where=self.url)
 
-    def _find(self, run_id: str, tenant_id: str) -> _Kept:
+    def _find(self, run_id: str, tenant_id: str) -> Kept:
         self._check_open()
         kept = self._kept.get((tenant_id, run_id))
         if kept is None:
@@ -157,7 +157,7 @@ class MemoryStore:
         with self._lock:
             return len(self._matching(query))
 
-    def _matching(self, query: RunQuery) -> list[_Kept]:
+    def _matching(self, query: RunQuery) -> list[Kept]:
         self._check_open()
         found = [kept for kept in self._kept.values() if matches(kept.run, query)]
         return sorted(found, key=lambda kept: kept.position, reverse=True)

@@ -29,10 +29,10 @@ def check_query(query: RunQuery) -> None:
     """Raises `QueryError` for a query that can't be served as asked; `.where` names its field."""
     if type(query.limit) is not int or not 1 <= query.limit <= MAX_LIMIT:
         raise _wrong("limit", f"1 to {MAX_LIMIT}", query.limit)
-    if not _is_text(query.tenant_id):
+    if not is_text(query.tenant_id):
         raise _wrong("tenant_id", "a string", query.tenant_id)
     for name in _TEXTS:
-        if getattr(query, name) is not None and not _is_text(getattr(query, name)):
+        if getattr(query, name) is not None and not is_text(getattr(query, name)):
             raise _wrong(name, "a string", getattr(query, name))
     for name in _DIGESTS:
         digest = getattr(query, name)
@@ -45,10 +45,10 @@ def check_query(query: RunQuery) -> None:
     for name in _TIMES:
         if not isinstance(getattr(query, name), datetime | None):
             raise _wrong(name, "a datetime", getattr(query, name))
-    if not (isinstance(query.violation, bool | None) or _is_text(query.violation)):
+    if not (isinstance(query.violation, bool | None) or is_text(query.violation)):
         raise _wrong("violation", "True, False or a policy id", query.violation)
     for key, value in query.metadata.items():
-        if not _is_text(key) or not (isinstance(value, bool | None) or _is_number(value) or _is_text(value)):
+        if not is_text(key) or not (isinstance(value, bool | None) or _is_number(value) or is_text(value)):
             raise _wrong("metadata", "a string, number, bool or None under each key", {key: value})
 
 
@@ -58,7 +58,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= MAX_INT
 
 
-def _is_text(value: Any) -> bool:
+def is_text(value: Any) -> bool:
     """Whether it is a string that a store can hold: one without lone surrogates."""
     if not isinstance(value, str):
         return False

@@ -28,7 +28,7 @@ from isotrace.hashing import path_start
 from isotrace.ledger import Ledger, SealedRun, StepRow
 from isotrace.stores.assembly import blocks_of
 from isotrace.stores.blocks import VALUES, Packer, ValueKey, read_values
-from isotrace.stores.queries import Cursors, check_query
+from isotrace.stores.queries import Cursors, check_query, is_text
 from isotrace.stores.sqlite_erase import erase_values, project_again
 from isotrace.stores.sqlite_pool import Pool, rows, scalar, transaction
 from isotrace.stores.sqlite_query import count, find
@@ -78,24 +78,24 @@ class SqliteStore:
         """
         if os.fspath(path) in ("", ":memory:"):
             raise UsageError("a SQLite store needs a file", got=os.fspath(path), hint="memory: keeps no file")
-        self._path = Path(path).absolute()
-        self.url = f"sqlite:///{self._path}"
+        self.path = Path(path).absolute()
+        self.url = f"sqlite:///{self.path}"
         self._clock = clock
         self._packer = Packer(compression)
         self._names = Names()
         self._keys: dict[tuple[str, str], int] = {}
-        _make_file(self._path, create)
-        self._pool = Pool(self._path, timeout_s)
+        _make_file(self.path, create)
+        self._pool = Pool(self.path, timeout_s)
         try:
             with self._pool.borrow() as con:
-                prepare(con, str(self._path), clock.random_bytes(16))
+                prepare(con, str(self.path), clock.random_bytes(16))
                 self._cursors = Cursors(scalar(con, "SELECT value FROM store WHERE key = 'id'"))
         except BaseException:
             self._pool.close()
             raise
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({str(self._path)!r})"
+        return f"{type(self).__name__}({str(self.path)!r})"
 
     def __enter__(self) -> Self:
         return self
@@ -170,7 +170,7 @@ class SqliteStore:
         except apsw.BusyError:
             raise StoreUnavailableError(
                 "the values are erased, but the store's log may hold them until its readers have finished",
-                where=f"{self._path}-wal",
+                where=f"{self.path}-wal",
                 run_id=run_id,
                 hint="end the other processes that use the store; the last one to close it empties the log",
             ) from None
@@ -201,6 +201,9 @@ class SqliteStore:
         # A run is never deleted and its key never changes, so what was found once stays true.
         key = self._keys.get((tenant_id, run_id))
         if key is None:
+            # SQLite can't even be asked for what is no text.
+            if not (is_text(run_id) and is_text(tenant_id)):
+                raise _not_found(run_id, tenant_id)
             tenant = self._names.find(con, tenant_id)
             key = scalar(con, "SELECT pk FROM runs WHERE tenant = ? AND run_id = ?", tenant, run_id)
             if key is None:
@@ -278,6 +281,8 @@ class SqliteStore:
                 return count(con, tenant, query)
 
     def resolve(self, prefix: str, *, tenant_id: str) -> str:
+        if not (is_text(prefix) and is_text(tenant_id)):
+            raise _not_found(prefix, tenant_id)
         with self._pool.borrow() as con:
             tenant = self._names.find(con, tenant_id)
             if prefix and scalar(con, _ROOT, tenant, prefix):
