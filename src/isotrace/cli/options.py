@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 import click
 
 from isotrace.clock import SYSTEM
-from isotrace.compare import Rules
 from isotrace.contracts import RunQuery
 from isotrace.events import datetime_of
 from isotrace.operations import Selection, key_values, moment
@@ -18,13 +17,17 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 LEVELS = ("exact", "decisions", "skeleton", "outcome")
 
-kind_option: Any = click.option(
-    "--kind",
-    "kinds",
-    multiple=True,
-    metavar="KIND",
-    help="Only steps of this kind: llm, tool, retrieval, code, agent, timer. May be repeated.",
-)
+
+def kind_option(function: Function) -> Function:
+    """Adds `--kind`."""
+    return click.option(
+        "--kind",
+        "kinds",
+        multiple=True,
+        metavar="KIND",
+        help="Only steps of this kind: llm, tool, retrieval, code, agent, timer. May be repeated.",
+    )(function)
+
 
 _COMPARING = [
     click.option(
@@ -67,6 +70,8 @@ def with_comparing(function: Function) -> Function:
 
     @functools.wraps(function)
     def wrapped(*args: Any, **options: Any) -> Any:
+        from isotrace.compare import Rules  # noqa: PLC0415 - start-up time: only commands that compare need it
+
         chosen = {name: options.pop(name) for name in ("ignore", "tolerance", "normalize", "budget")}
         rules = Rules.parse(**chosen, kinds=options.pop("kinds") or None)
         return function(*args, rules=rules, **options)

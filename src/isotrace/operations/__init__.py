@@ -1,67 +1,70 @@
 """What the product does: the verbs that every face calls. They take and return data; nothing is
-printed here."""
+printed here.
+
+Verbs are loaded when they are first used (PEP 562): listing runs needs neither importers nor replay.
+"""
 
 from __future__ import annotations
 
-from isotrace.operations.comparing import diff
-from isotrace.operations.exchange import (
-    ImportReport,
-    export_runs,
-    export_to_file,
-    import_files,
-    verify_file,
-)
-from isotrace.operations.grouping import Behaviours, Group, behaviours
-from isotrace.operations.health import Check, examine
-from isotrace.operations.integrity import (
-    Erasure,
-    Verified,
-    erase,
-    find_text,
-    prove,
-    read_proof,
-    step_values,
-    verify_proof,
-    verify_run,
-)
-from isotrace.operations.opening import open_store
-from isotrace.operations.programs import program_entry, record_program, recorded_here, replay_again
-from isotrace.operations.replaying import areplay, replay
-from isotrace.operations.runs import Selection, find_run, key_values, list_all, list_runs, moment, show
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "Behaviours",
-    "Check",
-    "Erasure",
-    "Group",
-    "ImportReport",
-    "Selection",
-    "Verified",
-    "areplay",
-    "behaviours",
-    "diff",
-    "erase",
-    "examine",
-    "export_runs",
-    "export_to_file",
-    "find_run",
-    "find_text",
-    "import_files",
-    "key_values",
-    "list_all",
-    "list_runs",
-    "moment",
-    "open_store",
-    "program_entry",
-    "prove",
-    "read_proof",
-    "record_program",
-    "recorded_here",
-    "replay",
-    "replay_again",
-    "show",
-    "step_values",
-    "verify_file",
-    "verify_proof",
-    "verify_run",
-]
+if TYPE_CHECKING:
+    from isotrace.operations.comparing import diff as diff
+    from isotrace.operations.exchange import ImportReport as ImportReport
+    from isotrace.operations.exchange import export_runs as export_runs
+    from isotrace.operations.exchange import export_to_file as export_to_file
+    from isotrace.operations.exchange import import_files as import_files
+    from isotrace.operations.exchange import verify_file as verify_file
+    from isotrace.operations.grouping import Behaviours as Behaviours
+    from isotrace.operations.grouping import Group as Group
+    from isotrace.operations.grouping import behaviours as behaviours
+    from isotrace.operations.health import Check as Check
+    from isotrace.operations.health import examine as examine
+    from isotrace.operations.integrity import Erasure as Erasure
+    from isotrace.operations.integrity import Verified as Verified
+    from isotrace.operations.integrity import erase as erase
+    from isotrace.operations.integrity import find_text as find_text
+    from isotrace.operations.integrity import prove as prove
+    from isotrace.operations.integrity import read_proof as read_proof
+    from isotrace.operations.integrity import step_values as step_values
+    from isotrace.operations.integrity import verify_proof as verify_proof
+    from isotrace.operations.integrity import verify_run as verify_run
+    from isotrace.operations.opening import open_store as open_store
+    from isotrace.operations.programs import program_entry as program_entry
+    from isotrace.operations.programs import record_program as record_program
+    from isotrace.operations.programs import recorded_here as recorded_here
+    from isotrace.operations.programs import replay_again as replay_again
+    from isotrace.operations.replaying import areplay as areplay
+    from isotrace.operations.replaying import replay as replay
+    from isotrace.operations.runs import Selection as Selection
+    from isotrace.operations.runs import find_run as find_run
+    from isotrace.operations.runs import key_values as key_values
+    from isotrace.operations.runs import list_all as list_all
+    from isotrace.operations.runs import list_runs as list_runs
+    from isotrace.operations.runs import moment as moment
+    from isotrace.operations.runs import show as show
+
+_HOMES = {
+    "comparing": "diff",
+    "exchange": "ImportReport export_runs export_to_file import_files verify_file",
+    "grouping": "Behaviours Group behaviours",
+    "health": "Check examine",
+    "integrity": "Erasure Verified erase find_text prove read_proof step_values verify_proof verify_run",
+    "opening": "open_store",
+    "programs": "program_entry record_program recorded_here replay_again",
+    "replaying": "areplay replay",
+    "runs": "Selection find_run key_values list_all list_runs moment show",
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
+
+__all__ = [*_HOME]  # noqa: PLE0604  # all are strings
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module 'isotrace.operations' has no attribute {name!r}")
+    value = getattr(import_module(f"isotrace.operations.{home}"), name)
+    globals()[name] = value
+    return value

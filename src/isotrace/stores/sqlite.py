@@ -50,6 +50,7 @@ from isotrace.stores.sqlite_terms import terms_of
 
 LAST = "@last"
 _LISTED = 5
+_PROBLEMS = 20
 _REBUILT_AT_ONCE = 200
 _KEYS_KEPT = 4096
 
@@ -182,6 +183,17 @@ class SqliteStore:
                 rebuilt += len(batch)
                 last = batch[-1][0]
         return rebuilt
+
+    def check(self) -> list[str]:
+        """What SQLite finds wrong with the file: pages, indexes, and rows that refer to nothing. Empty if
+        nothing is wrong. Whether runs are what was recorded is `verify`'s question."""
+        with self._pool.borrow() as con, transaction(con, "DEFERRED"):
+            found = [str(row[0]) for row in rows(con, f"PRAGMA integrity_check({_PROBLEMS})")]
+            dangling = rows(con, 'SELECT DISTINCT "table", parent FROM pragma_foreign_key_check')
+        problems = [] if found == ["ok"] else found
+        return problems + [
+            f"a row of {table} refers to a row of {parent} that is not there" for table, parent in dangling
+        ]
 
     def _rebuild_after(self, con: apsw.Connection, last: int) -> list[tuple[int, str]]:
         """Rebuilds the next runs, not all at once: a large store must not be locked for minutes."""

@@ -9,6 +9,7 @@ import os
 import sqlite3
 import sys
 import urllib.request
+from collections.abc import Callable
 from typing import Any
 
 import isotrace
@@ -79,7 +80,7 @@ def chat(messages: list[dict[str, Any]], tools: list[dict[str, Any]]) -> dict[st
 @isotrace.agent("support")
 def support(task: str) -> str:
     """Talks with the model until it has nothing more to call."""
-    calls = {
+    calls: dict[str, Callable[..., Any]] = {
         "find_customer": find_customer,
         "list_orders": list_orders,
         "get_order": get_order,

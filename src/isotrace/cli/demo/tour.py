@@ -78,30 +78,27 @@ class Tour:
         else:
             raise IsotraceError("all runs of the demo took the same path, which is very unlikely; try again")
         self._head("What was recorded:")
-        self._isotrace("ls", "--agent", "support", "--limit", str(count))
+        self._show_or_keep("ls", "ls", "--agent", "support", "--limit", str(count))
         self.found["runs"] = count
         first, second = list(paths.values())[:2]
         return first, second
 
     def _compare(self, first: str, second: str) -> None:
         self._head("Where did two of them part, and how?")
-        self._isotrace("diff", first[:12], second[:12], expected=1)
-        self.found["diff"] = self._json("diff", first, second, expected=1)
+        self._show_or_keep("diff", "diff", first[:12], second[:12], expected=1)
 
     def _replay(self, run: str) -> None:
         self._head(
             "The model server is gone. The agent's own code runs again, its steps served from the record:"
         )
         self.env.pop("MODEL_URL")
-        self._isotrace("replay", run[:12])
-        self.found["replay"] = self._json("replay", run)
+        self._show_or_keep("replay", "replay", run[:12])
 
     def _replay_changed(self, run: str) -> None:
         self._head(f"Now the prompt is changed: {PROMPT_BEFORE!r} becomes {PROMPT_AFTER!r}.")
         source = self.folder / "support_agent.py"
         source.write_text(source.read_text("utf-8").replace(PROMPT_BEFORE, PROMPT_AFTER), "utf-8")
-        self._isotrace("replay", run[:12], expected=1)
-        self.found["replay_changed"] = self._json("replay", run, expected=1)
+        self._show_or_keep("replay_changed", "replay", run[:12], expected=1)
 
     # --- what they need ----------------------------------------------------------------
 
@@ -128,6 +125,13 @@ class Tour:
         return json.dumps(
             [[step["skill_name"], step["params"]] for step in steps if step["context"]["kind"] == "tool"]
         )
+
+    def _show_or_keep(self, key: str, *arguments: str, expected: int = 0) -> None:
+        """Shows what a command says to people, or keeps what it says to programs."""
+        if self.quiet:
+            self.found[key] = self._json(*arguments, expected=expected)
+        else:
+            self._isotrace(*arguments, expected=expected)
 
     def _isotrace(self, *arguments: str, expected: int = 0) -> None:
         """Shows a command and runs it."""

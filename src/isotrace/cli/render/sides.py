@@ -196,7 +196,7 @@ class _Sides:
         pointer = divergence.pointers[0]
         left, right = _at(divergence.expected, pointer), _at(divergence.actual, pointer)
         room = self.side - self.digits - 3
-        label = cut_cells(visible(pointer or "the whole"), room // 2)
+        label = _tail(visible(pointer or "the whole"), room // 2)
         texts = around_difference(left, right, room - len(label) - 1)
         indent = " " * (self.digits + 3)
         return (
@@ -229,6 +229,11 @@ def _cut(*sides: Text | None) -> bool:
     """Whether a row does not show its params whole, so that its difference may be out of sight."""
     plain = {side.plain for side in sides if side is not None}
     return any(text.endswith("…") for text in plain) or len({text.split("  ", 1)[-1] for text in plain}) == 1
+
+
+def _tail(pointer: str, width: int) -> str:
+    """A pointer's end says more than its beginning."""
+    return pointer if len(pointer) <= width else f"…{pointer[-(width - 1) :]}"
 
 
 def _head(name: str, record: TraceRecord) -> Text:

@@ -1,0 +1,306 @@
+"""`run` and `replay`: real programs, in processes of their own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+AGENT = r"""
+import sys
+import isotrace
+
+GREETING = "hello"
+
+@isotrace.skill(effect="read")
+def look(word: str) -> str:
+    open("effects.txt", "a").write(word + "\n")
+    return word.upper()
+
+@isotrace.skill(kind="llm")
+def ask(prompt: str) -> str:
+    return prompt[::-1]
+
+@isotrace.agent("greeter")
+def greet(name: str) -> str:
+    seen = look(f"{GREETING} {name}")
+    return ask(seen)
+
+if __name__ == "__main__":
+    print(greet(sys.argv[1]))
+"""
+
+BARE = r"""
+import isotrace
+
+@isotrace.skill
+def work(number: int) -> int:
+    open("effects.txt", "a").write("work\n")
+    return number + 1
+
+def main() -> None:
+    with isotrace.run("bare"):
+        work(work(1))
+
+if __name__ == "__main__":
+    main()
+    print("done")
+"""
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Path:
+    file = tmp_path / "greeter.py"
+    file.write_text(AGENT)
+    return file
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Path:
+    file = tmp_path / "bare.py"
+    file.write_text(BARE)
+    return file
+
+
+def effects(tmp_path: Path) -> int:
+    file = tmp_path / "effects.txt"
+    return len(file.read_text().splitlines()) if file.exists() else 0
+
+
+# --- run ------------------------------------------------------------------------------
+
+
+def test_program_is_recorded_and_its_output_left_alone(
+    program: Callable[..., Any], isotrace: Callable[..., Any], agent: Path, tmp_path: Path
+) -> None:
+    said = program("run", "greeter.py", "Ada")
+    assert (said.code, said.out) == (0, "ADA OLLEH\n")
+    run_id = isotrace("ls", "--agent", "greeter", "--json").json[0]["run_id"]
+    assert said.err == f"isotrace: recorded run {run_id}\n"
+    record = isotrace("show", "@last", "--json").json
+    assert [step["skill_name"] for step in record["steps"]] == ["look", "ask"]
+    assert effects(tmp_path) == 1
+
+
+def test_arguments_of_the_program_are_its_own(program: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "args.py").write_text("import sys; print(sys.argv, __name__, sys.path[0])")
+    said = program("run", "args.py", "--json", "-m", "--store", "x")
+    assert said.out == f"['{tmp_path}/args.py', '--json', '-m', '--store', 'x'] __main__ {tmp_path}\n"
+    assert "no run was recorded" in said.err
+
+
+def test_module_is_run_as_python_does(program: Callable[..., Any], agent: Path) -> None:
+    said = program("run", "-m", "greeter", "Ada")
+    assert (said.code, said.out) == (0, "ADA OLLEH\n")
+    assert "recorded run" in said.err
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "error"),
+    [
+        ("import sys; sys.exit(3)", 3, ""),
+        ("import sys; sys.exit('no luck')", 1, "no luck"),
+        ("raise ValueError('broken')", 1, "ValueError: broken"),
+    ],
+)
+def test_exit_code_is_the_programs(
+    program: Callable[..., Any], tmp_path: Path, body: str, code: int, error: str
+) -> None:
+    (tmp_path / "ends.py").write_text(body)
+    said = program("run", "ends.py")
+    assert said.code == code
+    assert error in said.err
+    assert "isotrace/cli" not in said.err
+
+
+def test_failing_agent_is_recorded_as_failed(
+    program: Callable[..., Any], isotrace: Callable[..., Any], tmp_path: Path
+) -> None:
+    (tmp_path / "fails.py").write_text(AGENT.replace("ask(seen)", "ask(seen) + 1"))
+    assert program("run", "fails.py", "Ada").code == 1
+    assert isotrace("show", "@last", "--json").json["status"] == "failed"
+
+
+def test_json_keeps_stdout_for_itself(
+    program: Callable[..., Any], isotrace: Callable[..., Any], agent: Path
+) -> None:
+    said = program("run", "--json", "greeter.py", "Ada")
+    assert said.json["exit_code"] == 0
+    assert said.json["runs"] == [isotrace("show", "@last", "--json").json["run_id"]]
+    assert "ADA OLLEH" in said.err
+
+
+def test_whole_program_as_one_run(
+    program: Callable[..., Any], isotrace: Callable[..., Any], tmp_path: Path
+) -> None:
+    (tmp_path / "loose.py").write_text(
+        "import isotrace\n@isotrace.skill\ndef work(x): return x\nwork(1); work(2)\n"
+    )
+    assert "no run was recorded" in program("run", "loose.py").err
+    assert program("run", "--agent", "loose", "loose.py").code == 0
+    record = isotrace("show", "@last", "--json").json
+    assert (record["agent_id"], len(record["steps"])) == ("loose", 2)
+
+
+def test_script_that_is_not_there_is_named(program: Callable[..., Any]) -> None:
+    said = program("run", "nothing.py")
+    assert said.code == 2
+    assert "there is no such script" in said.err
+
+
+def test_store_and_tenant_options_reach_the_recorder(
+    program: Callable[..., Any], isotrace: Callable[..., Any], agent: Path, tmp_path: Path
+) -> None:
+    options = ["--store", str(tmp_path / "else.db"), "--tenant", "acme"]
+    assert program("run", *options, "greeter.py", "Ada").code == 0
+    assert len(isotrace("ls", *options, "--json").json) == 1
+    assert isotrace("ls", "--agent", "greeter", "--json").json == []
+
+
+# --- replay ---------------------------------------------------------------------------
+
+
+def test_recorded_run_is_replayed_without_effects(
+    program: Callable[..., Any], agent: Path, tmp_path: Path
+) -> None:
+    program("run", "greeter.py", "Ada")
+    said = program("replay", "@last")
+    assert said.code == 0
+    assert said.out.startswith("MATCH\n")
+    assert "2 served · 0 executed · 0 missed · 0 blocked" in said.out
+    assert effects(tmp_path) == 1
+    found = program("replay", "@last", "--json").json
+    assert set(found) >= {"verdict", "parity", "divergences", "receipt"}
+    assert (found["verdict"], found["parity"]["is_parity"], found["divergences"]) == ("MATCH", True, [])
+
+
+def test_changed_code_diverges_at_step_and_pointer(
+    program: Callable[..., Any], agent: Path, tmp_path: Path
+) -> None:
+    program("run", "greeter.py", "Ada")
+    agent.write_text(agent.read_text().replace('GREETING = "hello"', 'GREETING = "howdy"'))
+    said = program("replay", "@last", "--json")
+    assert said.code == 1
+    (first,) = said.json["divergences"]
+    assert (first["code"], first["index"], first["pointers"]) == ("PARAMS_CHANGED", 0, ["/word"])
+    text = program("replay", "@last", env={"COLUMNS": "80"}).out
+    assert text.startswith("DIVERGED  PARAMS_CHANGED at step 0")
+    assert '- "hello Ada"' in text
+    assert '+ "howdy Ada"' in text
+    assert effects(tmp_path) == 1
+
+
+def test_what_the_agent_prints_goes_to_stderr(program: Callable[..., Any], agent: Path) -> None:
+    agent.write_text(
+        agent.read_text().replace("    return ask(seen)", "    print('noise')\n    return ask(seen)")
+    )
+    program("run", "greeter.py", "Ada")
+    said = program("replay", "@last", "--json")
+    assert said.json["verdict"] == "MATCH"
+    assert "noise" in said.err
+
+
+def test_agent_that_takes_its_process_down_is_an_error(program: Callable[..., Any], agent: Path) -> None:
+    program("run", "greeter.py", "Ada")
+    agent.write_text(agent.read_text().replace("    return ask(seen)", "    import os; os._exit(7)"))
+    said = program("replay", "@last", "--json")
+    assert said.code == 2
+    assert (said.json["error"]["type"], said.json["error"]["got"]) == ("ReplayError", "exit code 7")
+
+
+def test_program_with_a_bare_run_is_started_again(
+    program: Callable[..., Any], bare: Path, tmp_path: Path
+) -> None:
+    assert program("run", "bare.py").code == 0
+    assert effects(tmp_path) == 2
+    said = program("replay", "@last", "--json")
+    assert (said.code, said.json["verdict"]) == (0, "MATCH")
+    assert effects(tmp_path) == 2
+
+
+def test_entry_names_the_function(program: Callable[..., Any], agent: Path, tmp_path: Path) -> None:
+    program("run", "greeter.py", "Ada")
+    said = program("replay", "@last", "--entry", "greeter.py:greet", "--json")
+    assert said.json["verdict"] == "MATCH"
+    assert program("replay", "@last", "--entry", "greeter.py:nothing").code == 2
+
+
+def test_imported_run_does_not_start_what_it_names(
+    program: Callable[..., Any], isotrace: Callable[..., Any], agent: Path, tmp_path: Path
+) -> None:
+    program("run", "greeter.py", "Ada")
+    isotrace("export", "@last", "-o", "run.jsonl")
+    other = ["--store", str(tmp_path / "other.db")]
+    assert isotrace("import", "jsonl", "run.jsonl", *other).code == 0
+    agent.write_text("open('started.txt', 'w')\n" + agent.read_text())
+    said = program("replay", "@last", *other, "--json")
+    assert (said.code, said.json["error"]["type"]) == (2, "NoEntryPointError")
+    assert not (tmp_path / "started.txt").exists()
+    allowed = program("replay", "@last", *other, "--entry", "greeter.py:greet", "--json")
+    assert allowed.json["verdict"] == "MATCH"
+
+
+def test_run_without_entry_point_says_what_to_do(program: Callable[..., Any]) -> None:
+    said = program("replay", "aaa", "--json")
+    assert (said.code, said.json["error"]["type"]) == (2, "NoEntryPointError")
+    assert said.json["error"]["hint"]
+
+
+def test_replayed_agent_cannot_reach_out(program: Callable[..., Any], agent: Path) -> None:
+    program("run", "greeter.py", "Ada")
+    reach = "    import socket; socket.create_connection(('127.0.0.1', 9), 1)\n    return ask(seen)"
+    agent.write_text(agent.read_text().replace("    return ask(seen)", reach))
+    said = program("replay", "@last", "--json")
+    assert said.code == 1
+    assert said.json["divergences"][0]["code"] == "UNCONTROLLED_SOURCE"
+    assert said.json["receipt"]["blocked"] == 1
+    assert said.json["receipt"]["guard"] in ("netns", "patched")
+
+
+def test_unknown_mode_lists_the_modes(program: Callable[..., Any], agent: Path) -> None:
+    program("run", "greeter.py", "Ada")
+    said = program("replay", "@last", "--mode", "lenient")
+    assert said.code == 2
+    assert "strict" in said.err
+
+
+# --- live runs ------------------------------------------------------------------------
+
+
+def test_live_run_is_listed_and_shown(
+    program: Callable[..., Any], isotrace: Callable[..., Any], tmp_path: Path
+) -> None:
+    (tmp_path / "live.py").write_text(
+        "import isotrace, json, subprocess, sys\n"
+        "@isotrace.skill\n"
+        "def work(x): return x\n"
+        "with isotrace.run('live'):\n"
+        "    work(1)\n"
+        "    for command in (['ls'], ['show', isotrace.current_run().run_id]):\n"
+        "        print(subprocess.run([sys.executable, '-m', 'isotrace.cli', *command, '--json'],\n"
+        "              capture_output=True, text=True, check=True).stdout.strip())\n"
+    )
+    said = program("run", "live.py")
+    listed, shown = (json.loads(line) for line in said.out.splitlines())
+    assert (listed[0]["agent_id"], listed[0]["status"], listed[0]["total_steps"]) == ("live", "running", 1)
+    assert (shown["status"], len(shown["steps"]), shown["root_hash"]) == ("running", 1, None)
+    assert isotrace("show", "@last", "--json").json["status"] == "completed"
+
+
+def test_killed_run_is_adopted_by_the_next_command(
+    program: Callable[..., Any], isotrace: Callable[..., Any], tmp_path: Path
+) -> None:
+    (tmp_path / "dies.py").write_text(
+        "import isotrace, os, signal\n"
+        "@isotrace.skill\n"
+        "def work(x): return x\n"
+        "with isotrace.run('dies'):\n"
+        "    work(1)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    assert program("run", "dies.py").code == -9
+    (run,) = isotrace("ls", "--agent", "dies", "--json").json
+    assert (run["status"], run["total_steps"]) == ("aborted", 1)
