@@ -25,9 +25,9 @@ from isotrace.hashing import explain_normalization, normalize
 finite = st.floats(allow_nan=False, allow_infinity=False)
 # Near the places where Python and ECMAScript write numbers differently, and near rounding edges.
 awkward = st.sampled_from([1e-7, 1e-6, 1e-5, 1e-4, 1e15, 1e16, 1e20, 1e21, 1e22, 5e-7, 2.0**53, 0.0, -0.0])
-floats = (
-    finite | awkward | st.integers(-(10**9), 10**9).map(lambda n: n / 128) | awkward.map(lambda x: -x * 1.1)
-)
+large = st.floats(1e8, 1e14)
+halves = st.integers(-(10**9), 10**9).map(lambda n: n / 128)
+floats = finite | large | halves | awkward | awkward.map(lambda x: -x * 1.1)
 integers = st.integers(-MAX_INT, MAX_INT)
 # Plenty of characters above the surrogates, whose order differs between UTF-16 and code points.
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8) | st.text(

@@ -81,7 +81,7 @@ def flipped(data: bytes, bit: int) -> bytes:
     return bytes(changed)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(leaves, st.data())
 def test_every_single_bit_that_changes_makes_a_proof_fail(data: list[bytes], draw: st.DataObject) -> None:
     index = draw.draw(st.integers(0, len(data) - 1))

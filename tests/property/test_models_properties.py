@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from isotrace.errors import FieldError, RecordError
@@ -106,7 +106,6 @@ def records(params: st.SearchStrategy[Any]) -> st.SearchStrategy[TraceRecord]:
     )
 
 
-@settings(deadline=None)
 @given(records(objects | gone))
 def test_a_record_is_read_back_as_it_was_written(record: TraceRecord) -> None:
     assert TraceRecord.from_dict(record.to_dict()) == record
@@ -128,7 +127,6 @@ def test_a_summary_agrees_with_its_record(record: TraceRecord) -> None:
     assert (summary.violation_policy_id is None) == (not record.violations)
 
 
-@settings(deadline=None)
 @given(records(objects), records(objects))
 def test_parity_is_equality_of_signatures_and_symmetric(one: TraceRecord, other: TraceRecord) -> None:
     result, mirrored = compare_traces(one, other), compare_traces(other, one)
@@ -137,7 +135,6 @@ def test_parity_is_equality_of_signatures_and_symmetric(one: TraceRecord, other:
     assert compare_traces(one, one).is_parity
 
 
-@settings(deadline=None)
 @given(records(objects), st.data())
 def test_a_run_cut_short_ends_early(record: TraceRecord, data: st.DataObject) -> None:
     cut = data.draw(st.integers(0, len(record.steps)))
@@ -157,7 +154,6 @@ def record_of(found: list[TraceStep]) -> TraceRecord:
     return TraceRecord("r", "c", "t", None, [], found, datetime(2026, 1, 1, tzinfo=UTC), None, "completed")
 
 
-@settings(deadline=None)
 @given(records(objects), st.data())
 def test_any_other_value_in_any_place_is_a_named_error_or_another_valid_record(
     record: TraceRecord, data: st.DataObject
