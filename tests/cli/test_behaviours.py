@@ -8,6 +8,10 @@ from typing import Any
 
 import pytest
 
+from isotrace.contracts import RunQuery
+from isotrace.operations import Selection, behaviours, stored_behaviours
+from isotrace.registry import open_store
+
 DATA = Path(__file__).parents[2] / "../shared/data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the real runs of ../shared/data are not here")
 
@@ -100,6 +104,33 @@ def test_nothing_to_group_says_so(isotrace: Callable[..., Any]) -> None:
     said = isotrace("behaviours", "--by", "nothing")
     assert said.code == 0
     assert said.out.startswith("no group of two or more runs to compare\n")
+
+
+def test_records_and_names_give_what_the_store_gives(runs: None, store_url: str) -> None:
+    store = open_store(store_url)
+    listed = store.query(RunQuery(limit=100)).runs
+    names = [item.summary.run_id for item in listed]
+    records = [store.ledger(name, tenant_id="default").record() for name in names]
+    stored = stored_behaviours(store, Selection(limit=None), by="task", kinds=["tool"])
+    assert behaviours(records, by="task", kinds=["tool"]) == stored
+    assert behaviours(names, by="task", kinds=["tool"], store=store) == stored
+    assert behaviours([*names[:3], *records[3:]], by="task", kinds=["tool"], store=store_url) == stored
+    store.close()
+
+
+def test_all_runs_together(runs: None) -> None:
+    found = behaviours(["1" * 32, "2" * 32, "3" * 32], kinds=["tool"])
+    assert [(group.key, group.paths, group.first_divergence) for group in found.groups] == [
+        ("all runs", 2, 1)
+    ]
+    assert found.identical == 0
+
+
+def test_erased_steps_are_no_equal_steps(runs: None, isotrace: Callable[..., Any]) -> None:
+    for name in "45":
+        assert isotrace("erase", name * 32, "--step", "1", "--reason", "x", "--yes").code == 0
+    found = isotrace("behaviours", "--by", "task", "--meta", "task=7", "--json").json
+    assert (found["groups"], found["left_out"]) == ([], {"runs with erased steps": 2})
 
 
 @needs_data

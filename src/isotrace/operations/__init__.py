@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from isotrace.operations.grouping import Behaviours as Behaviours
     from isotrace.operations.grouping import Group as Group
     from isotrace.operations.grouping import behaviours as behaviours
+    from isotrace.operations.grouping import stored_behaviours as stored_behaviours
     from isotrace.operations.health import Check as Check
     from isotrace.operations.health import examine as examine
     from isotrace.operations.integrity import Erasure as Erasure
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "comparing": "diff",
     "exchange": "ImportReport export_runs export_to_file import_files verify_file",
-    "grouping": "Behaviours Group behaviours",
+    "grouping": "Behaviours Group behaviours stored_behaviours",
     "health": "Check examine",
     "integrity": "Erasure Verified erase find_text prove read_proof step_values verify_proof verify_run",
     "opening": "open_store",

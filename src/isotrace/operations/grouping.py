@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from isotrace.contracts import RunItem, TraceStore
-from isotrace.ledger import StepRow
-from isotrace.operations.runs import Selection, list_runs
+from isotrace.contracts import TraceStore
+from isotrace.models import Erased, TraceRecord, TraceSummary
+from isotrace.operations.opening import using
+from isotrace.operations.runs import Selection, list_runs, show
+from isotrace.record.home import default_tenant
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,30 +78,96 @@ def _spread(numbers: Iterable[int | None]) -> dict[str, int]:
     return {str(number): counted[number] for number in sorted(counted)}
 
 
+Path = tuple[bytes | None, ...]
+"""The hashes of a run's compared steps; None for a step whose params were erased."""
+
+EVERY_RUN = "all runs"
+
+
 def behaviours(
+    runs: Iterable[TraceRecord | str],
+    *,
+    by: str | None = None,
+    kinds: Sequence[str] = (),
+    runs_per_group: int | None = None,
+    store: TraceStore | str | None = None,
+    tenant_id: str | None = None,
+) -> Behaviours:
+    """Says of each group of runs whether all took the same path: by step hashes, of steps of these
+    kinds only where `kinds` is given.
+
+    A run is a record, or a name that the store knows. They are grouped by a metadata key, by
+    `agent`, `correlation` or `status`, or all together. Left out and counted are runs without the
+    key, without compared steps or with erased ones, groups of one run and, with `runs_per_group`,
+    groups of another size. Raises as `find_run` does.
+    """
+    records = list(runs)
+    if any(isinstance(run, str) for run in records):
+        tenant = tenant_id or default_tenant()
+        with using(store) as opened:
+            records = [
+                show(opened, run, tenant_id=tenant) if isinstance(run, str) else run for run in records
+            ]
+    entries = [
+        (run.run_id, _key_of(run.to_summary(), run.metadata, by), _path_of_record(run, kinds))
+        for run in records
+        if isinstance(run, TraceRecord)
+    ]
+    return _grouped(entries, by, kinds, runs_per_group)
+
+
+def stored_behaviours(
     store: TraceStore,
     selection: Selection,
     *,
-    by: str,
+    by: str | None,
     kinds: Sequence[str] = (),
     runs_per_group: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Behaviours:
-    """Groups the selected runs by a metadata key (or `agent`, `correlation`, `status`) and compares
-    the paths in each group: by step hashes, of steps of these kinds only where `kinds` is given.
+    """As `behaviours`, of the selected runs, from the rows that the store keeps: no ledger is read.
 
-    Runs without compared steps, runs without the key, groups of one run and, with
-    `runs_per_group`, groups of another size are left out and counted. `progress` is told
-    (done, total) as runs are read.
+    `progress` is told (done, total) as runs are read.
     """
-    by_key: dict[str, list[tuple[str, tuple[bytes | None, ...]]]] = {}
-    left_out: Counter[str] = Counter()
     items = list_runs(store, selection)
+    entries = []
     for number, item in enumerate(items):
         if progress is not None:
             progress(number, len(items))
-        key = _key_of(item, by)
-        path = _path_of(store, item, kinds)
+        summary = item.summary
+        rows = store.steps(summary.run_id, tenant_id=summary.tenant_id)
+        path = tuple(row.determinism_hash for row in rows if not kinds or row.kind in kinds)
+        entries.append((summary.run_id, _key_of(summary, item.metadata, by), path))
+    return _grouped(entries, by, kinds, runs_per_group)
+
+
+def _path_of_record(record: TraceRecord, kinds: Sequence[str]) -> Path:
+    return tuple(
+        None if isinstance(step.params, Erased) else bytes.fromhex(step.determinism_hash())
+        for step in record.steps
+        if not kinds or (step.context.kind if step.context else "tool") in kinds
+    )
+
+
+def _key_of(summary: TraceSummary, metadata: Mapping[str, Any], by: str | None) -> str | None:
+    if by is None:
+        return EVERY_RUN
+    if by in ("agent", "correlation", "status"):
+        known = {"agent": summary.agent_id, "correlation": summary.correlation_id, "status": summary.status}
+        return known[by]
+    value = metadata.get(by)
+    return None if value is None or isinstance(value, dict | list) else str(value)
+
+
+def _grouped(
+    entries: Iterable[tuple[str, str | None, Path]],
+    by: str | None,
+    kinds: Sequence[str],
+    runs_per_group: int | None,
+) -> Behaviours:
+    by_key: dict[str, list[tuple[str, Path]]] = {}
+    left_out: Counter[str] = Counter()
+    for run_id, key, path in entries:
         if key is None:
             left_out[f"runs without {by}"] += 1
         elif not path:
@@ -107,7 +175,7 @@ def behaviours(
         elif None in path:
             left_out["runs with erased steps"] += 1
         else:
-            by_key.setdefault(key, []).append((item.summary.run_id, path))
+            by_key.setdefault(key, []).append((run_id, path))
     groups = []
     for key in sorted(by_key, key=_natural):
         runs = by_key[key]
@@ -115,25 +183,10 @@ def behaviours(
             left_out["runs in groups of another size"] += len(runs)
         else:
             groups.append(_group(key, runs))
-    return Behaviours(by, tuple(kinds), tuple(groups), dict(left_out))
+    return Behaviours(by or "", tuple(kinds), tuple(groups), dict(left_out))
 
 
-def _key_of(item: RunItem, by: str) -> str | None:
-    if by in ("agent", "correlation", "status"):
-        summary = item.summary
-        return {"agent": summary.agent_id, "correlation": summary.correlation_id, "status": summary.status}[
-            by
-        ]
-    value = item.metadata.get(by)
-    return None if value is None or isinstance(value, dict | list) else str(value)
-
-
-def _path_of(store: TraceStore, item: RunItem, kinds: Sequence[str]) -> tuple[bytes | None, ...]:
-    rows: list[StepRow] = store.steps(item.summary.run_id, tenant_id=item.summary.tenant_id)
-    return tuple(row.determinism_hash for row in rows if not kinds or row.kind in kinds)
-
-
-def _group(key: str, runs: list[tuple[str, tuple[bytes | None, ...]]]) -> Group:
+def _group(key: str, runs: list[tuple[str, Path]]) -> Group:
     paths = {path for _, path in runs}
     return Group(
         key=key,
@@ -143,7 +196,7 @@ def _group(key: str, runs: list[tuple[str, tuple[bytes | None, ...]]]) -> Group:
     )
 
 
-def _first_divergence(paths: set[tuple[bytes | None, ...]]) -> int | None:
+def _first_divergence(paths: set[Path]) -> int | None:
     if len(paths) < 2:
         return None
     longest = max(map(len, paths))
@@ -153,8 +206,6 @@ def _first_divergence(paths: set[tuple[bytes | None, ...]]) -> int | None:
     return longest
 
 
-def _natural(key: str) -> tuple[int, float | str]:
-    try:
-        return (0, float(key))
-    except ValueError:
-        return (1, key)
+def _natural(key: str) -> tuple[int, float, str]:
+    """Numbers as numbers, and before other texts."""
+    return (0, float(key), key) if key.isdecimal() else (1, 0.0, key)

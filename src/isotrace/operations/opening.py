@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from isotrace import registry
@@ -35,6 +37,19 @@ def open_store(url: str | None = None, *, create: bool = False) -> TraceStore:
         store.close()
         raise
     return store
+
+
+@contextmanager
+def using(store: TraceStore | str | None) -> Iterator[TraceStore]:
+    """The store that a caller named or passed; one that is opened here is closed with the block."""
+    if store is not None and not isinstance(store, str):
+        yield store
+        return
+    opened = open_store(store)
+    try:
+        yield opened
+    finally:
+        opened.close()
 
 
 def store_file(url: str) -> Path | None:

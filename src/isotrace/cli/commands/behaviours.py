@@ -8,7 +8,7 @@ import click
 
 from isotrace.cli.face import Face, with_face
 from isotrace.cli.options import kind_option, with_selection
-from isotrace.operations import Selection, behaviours
+from isotrace.operations import Selection, stored_behaviours
 
 
 @click.command("behaviours")
@@ -45,7 +45,7 @@ def command(
     from isotrace.cli.render.tables import print_behaviours
 
     with face.store() as store, progress("reading runs") as bar:
-        found = behaviours(
+        found = stored_behaviours(
             store, select(face.tenant), by=by, kinds=kinds, runs_per_group=runs_per_group, progress=bar
         )
     if face.json:
