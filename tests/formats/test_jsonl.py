@@ -376,6 +376,7 @@ def test_what_a_newer_version_wrote_is_named_as_such(line, change, what):
         (1, lambda b: b["event"].update(seq=1.0), "/1/event/seq"),
         (1, lambda b: b["event"].update(time="2023-11-14T22:13:20Z"), "/1/event/time"),
         (1, lambda b: b["event"].update(lineage=[None]), "/1/event/lineage"),
+        (1, lambda b: b["event"].update(lineage=[2**53]), "/1/event/lineage/0"),
         (1, lambda b: b["values"]["params"].pop("salt"), "/1/values/params"),
         (1, lambda b: b["values"]["params"].update(salt="xyz"), "/1/values/params/salt"),
         (1, lambda b: b["values"]["params"].update(json=1), "/1/values/params/json"),
