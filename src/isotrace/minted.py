@@ -70,8 +70,15 @@ def _is_anthropic_event(node: Mapping[str, Any]) -> bool:
     return isinstance(kind, str) and kind in _ANTHROPIC_EVENTS
 
 
+_GOOGLE_CANDIDATE = frozenset({"content", "finishReason", "finish_reason"})
+
+
 def _is_google(node: Mapping[str, Any]) -> bool:
-    return isinstance(node.get("candidates"), list)
+    candidates = node.get("candidates")
+    return isinstance(candidates, list) and any(
+        isinstance(candidate, dict) and not _GOOGLE_CANDIDATE.isdisjoint(candidate)
+        for candidate in candidates
+    )
 
 
 def _is_mistral_conversation(node: Mapping[str, Any]) -> bool:
@@ -142,14 +149,18 @@ PROVIDERS: Final[tuple[Provider, ...]] = (
 )
 
 # A provider's object may be wrapped: {"value": …}, {"chunks": […]}, a message with the raw response in it.
-_SEARCH_DEPTH = 4
+_SEARCH_DEPTH = 6
 _MARKERS = frozenset({"choices", "tool_calls", "output", "outputs", "candidates", "type"})
 
 ID_TAG: Final = "$iso:id"
+_PAIRS_TAG = "$iso:dict"
+_PREFIX = "$iso:"
 _MIN_ID, _MAX_ID = 6, 256
 # Within a longer text only what no word would be by chance is taken for an id.
 _MIN_EMBEDDED = 9
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{9,}")
+_HEAD = re.compile(r"[A-Za-z0-9]{1,11}[_-]")
+_MAX_HEADS = 12
 _OPEN = "$iso:id("
 _ESCAPED_OPEN = "$iso:id(!)"
 _REFERENCE = re.compile(r"\$iso:id\(([^()]*)\)")
@@ -204,9 +215,15 @@ def _minted_ids(outcome: Any) -> list[str]:
         for path in provider.minted:
             for holder, name in _at(node, path):
                 text = holder[name]
-                if isinstance(text, str) and text:
+                if isinstance(text, str) and text and not _is_name(text, holder):
                     ids.setdefault(text)
     return list(ids)
+
+
+def _is_name(text: str, call: Mapping[str, Any]) -> bool:
+    # Some servers that mint no ids for calls put the function's name there.
+    function = call.get("function")
+    return text == call.get("name") or (isinstance(function, dict) and text == function.get("name"))
 
 
 def strip_volatile(outcome: Any) -> Any:
@@ -259,27 +276,44 @@ class MintedIds:
 
     def __init__(self) -> None:
         self._references: dict[str, str] = {}
+        self._counts: dict[str, int] = {}
+        self._heads: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._references)
 
     def learn(self, lineage_text: str, outcome: Any) -> None:
-        """Takes in the ids of a plain outcome of the step with this lineage.
+        """Takes in the ids of a plain outcome of the step with this lineage, or of one chunk of it.
 
-        An id that was learnt before keeps its first reference. Never raises for what is in the
-        outcome; short ids (under 6 characters) are not told apart from words, and so are left.
+        They are numbered in the order in which they are learnt; an id that was learnt before
+        keeps its reference. Ids under 6 characters are left alone: they can't be told from
+        words. Never raises for what is in the outcome.
         """
-        for number, text in enumerate(_minted_ids(outcome)):
-            if _MIN_ID <= len(text) <= _MAX_ID:
-                self._references.setdefault(text, f"{lineage_text}#{number}")
+        for text in _minted_ids(outcome):
+            if _MIN_ID <= len(text) <= _MAX_ID and text not in self._references:
+                number = self._counts.get(lineage_text, 0)
+                self._counts[lineage_text] = number + 1
+                self._references[text] = f"{lineage_text}#{number}"
+                head = _HEAD.match(text)
+                self._heads.add(head[0] if head else text[:4])
+
+    def may_occur_in(self, data: bytes) -> bool:
+        """Whether value bytes can hold one of the ids: False saves the reading of them."""
+        if not self._references:
+            return False
+        return len(self._heads) > _MAX_HEADS or any(
+            # An id that JSON would write with escapes does not look like itself.
+            not head.isascii() or head.encode() in data
+            for head in self._heads
+        )
 
     def replace(self, params: Any) -> tuple[Any, dict[str, str]]:
         """The plain params with references in place of ids, and the raw id of each reference.
 
-        A string that is an id becomes `{"$iso:id": reference}`; an id within a longer string
-        (arguments as JSON text, a prompt) becomes the text `$iso:id(reference)`; a dict with
-        ids as keys becomes `{"$iso:dict": [[key, value], …]}`. Where there are none, params
-        come back as they are, with an empty dict. `restore` is the inverse.
+        A string that is an id becomes `{"$iso:id": reference}`; an id of 9 or more characters
+        within a longer string (arguments as JSON text, a prompt) becomes the text
+        `$iso:id(reference)`; a dict with an id as a key becomes `{"$iso:dict": [[key, value], …]}`.
+        Where there are none, params come back as they are, with an empty dict. `restore` is the inverse.
         """
         if not self._references:
             return params, {}
@@ -291,20 +325,16 @@ class MintedIds:
         if isinstance(node, str):
             return self._replaced_text(node, raw)
         if isinstance(node, dict):
-            pairs = [(self._key(key, raw), self._replaced(child, raw)) for key, child in node.items()]
-            if all(isinstance(key, str) for key, _ in pairs):
-                return dict(pairs)
-            return {"$iso:dict": [[key, child] for key, child in pairs]}
+            pairs = [
+                (self._replaced_text(key, raw), self._replaced(child, raw)) for key, child in node.items()
+            ]
+            # A key that now begins as a tag does would be taken for one.
+            if any(new != old and not _is_plain_key(new) for (new, _), old in zip(pairs, node, strict=True)):
+                return {_PAIRS_TAG: [[key, child] for key, child in pairs]}
+            return dict(pairs)
         if isinstance(node, list | tuple):
             return [self._replaced(child, raw) for child in node]
         return node
-
-    def _key(self, key: str, raw: dict[str, str]) -> Any:
-        reference = self._references.get(key)
-        if reference is None:
-            return key
-        raw[reference] = key
-        return {ID_TAG: reference}
 
     def _replaced_text(self, text: str, raw: dict[str, str]) -> Any:
         reference = self._references.get(text)
@@ -313,18 +343,18 @@ class MintedIds:
             return {ID_TAG: reference}
         if len(text) <= _MIN_EMBEDDED:
             return text
-
-        def replacement(match: re.Match[str]) -> str:
-            token = match.group()
-            reference = self._references.get(token)
-            if reference is None:
-                return token
-            raw[reference] = token
-            return f"{_OPEN}{_embedded(reference)})"
-
         if _OPEN in text:
             text = text.replace(_OPEN, _ESCAPED_OPEN)
-        return _TOKEN.sub(replacement, text)
+        if len(self._heads) <= _MAX_HEADS and not any(head in text for head in self._heads):
+            return text
+        return _TOKEN.sub(lambda match: self._embedded_id(match[0], raw), text)
+
+    def _embedded_id(self, token: str, raw: dict[str, str]) -> str:
+        reference = self._references.get(token)
+        if reference is None:
+            return token
+        raw[reference] = token
+        return f"{_OPEN}{_embedded(reference)})"
 
 
 def _embedded(reference: str) -> str:
@@ -341,35 +371,34 @@ def restore(plain: Any, raw_ids: Mapping[str, str]) -> Any:
 
 def _restored(plain: Any, raw_ids: Mapping[str, str], embedded: Mapping[str, str]) -> Any:
     if isinstance(plain, str):
-        return _REFERENCE.sub(
-            lambda match: _OPEN if match[1] == "!" else embedded.get(match[1], match[0]), plain
-        )
+        return _restored_text(plain, embedded)
     if isinstance(plain, dict):
         if len(plain) == 1:
             reference = plain.get(ID_TAG)
             if isinstance(reference, str) and reference in raw_ids:
                 return raw_ids[reference]
-            pairs = plain.get("$iso:dict")
+            pairs = plain.get(_PAIRS_TAG)
             if isinstance(pairs, list):
                 return _restored_pairs(pairs, raw_ids, embedded)
-        return {key: _restored(child, raw_ids, embedded) for key, child in plain.items()}
+        return {
+            _restored_text(key, embedded): _restored(child, raw_ids, embedded) for key, child in plain.items()
+        }
     if isinstance(plain, list | tuple):
         return [_restored(child, raw_ids, embedded) for child in plain]
     return plain
 
 
+def _restored_text(text: str, embedded: Mapping[str, str]) -> str:
+    return _REFERENCE.sub(lambda match: _OPEN if match[1] == "!" else embedded.get(match[1], match[0]), text)
+
+
 def _restored_pairs(pairs: list[Any], raw_ids: Mapping[str, str], embedded: Mapping[str, str]) -> Any:
     restored = [_restored(pair, raw_ids, embedded) for pair in pairs]
-    # Only keys that a dict of JSON can't have make to_plain write pairs; without one, replace did.
-    if all(_is_plain_pair(pair) for pair in restored):
+    # to_plain writes pairs only for keys that JSON can't have; where all can, replace wrote them.
+    if all(isinstance(pair, list) and len(pair) == 2 and _is_plain_key(pair[0]) for pair in restored):
         return dict(restored)
-    return {"$iso:dict": restored}
+    return {_PAIRS_TAG: restored}
 
 
-def _is_plain_pair(pair: Any) -> bool:
-    return (
-        isinstance(pair, list)
-        and len(pair) == 2
-        and isinstance(pair[0], str)
-        and not pair[0].startswith("$iso:")
-    )
+def _is_plain_key(key: Any) -> bool:
+    return isinstance(key, str) and not key.startswith(_PREFIX)
