@@ -90,6 +90,12 @@ def test_steps_that_moved_together_are_one_divergence(run: Any, step: Any) -> No
     assert diff.counts["moved"] == 2
 
 
+def test_steps_that_moved_each_on_its_own_are_divergences_of_their_own(run: Any, step: Any) -> None:
+    diff = diff_traces(run([step(one) for one in "abcd"]), run([step(one) for one in "dcba"]))
+    assert [one.code for one in diff.divergences] == [Code.REORDERED] * 3
+    assert diff.counts == {"equal": 1, "changed": 0, "inserted": 0, "removed": 0, "moved": 3}
+
+
 def test_an_extra_step_names_the_nearest_recorded_one(run: Any, step: Any) -> None:
     one = run([step("search", {"q": 1}), step("fetch"), step("search", {"q": 5, "n": 1}), step("end")])
     other = run(
@@ -204,6 +210,9 @@ def test_volatile_fields_and_minted_ids_are_no_difference_between_outcomes(sampl
     outcome["id"] = "chatcmpl-2"
     outcome["choices"][0]["message"]["tool_calls"][0]["id"] = "call_zzz"
     assert diff_traces(one, other, level="exact").divergences == []
+    outcome["choices"][0]["finish_reason"] = "stop"
+    diff = diff_traces(one, other, level="exact")
+    assert told(diff) == [(Code.OUTPUT_CHANGED, 0, ["/choices/0/finish_reason"])]
 
 
 def test_the_words_of_a_failed_runs_error_are_no_difference_but_its_type_is(run: Any, step: Any) -> None:
@@ -250,6 +259,11 @@ def test_a_real_difference_stands_beside_unknown_objects(run: Any, step: Any) ->
     assert diff.verdict is Verdict.DIVERGED
     assert diff.first is not None
     assert (diff.first.code, diff.first.index) == (Code.SKILL_CHANGED, 1)
+
+
+def test_a_key_that_only_looks_like_an_unknown_object_is_none(run: Any, step: Any) -> None:
+    one = run([step("a", {"client": {"$iso:object": "db.Client", "id": 1}, "text": "$iso:object"})])
+    assert diff_traces(one, copy.deepcopy(one)).verdict is Verdict.MATCH
 
 
 def test_ignoring_the_unknown_object_settles_the_question(run: Any, step: Any) -> None:

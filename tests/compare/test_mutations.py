@@ -112,9 +112,17 @@ def two_steps_claim_one_lineage(record: TraceRecord) -> Iterator[Mutant]:
 
 
 @mutation
-def a_step_ends_before_it_starts(record: TraceRecord) -> Iterator[Mutant]:
+def a_step_ends_when_it_starts(record: TraceRecord) -> Iterator[Mutant]:
     for index, mutant, step in each(record):
         context(step).end_seq = context(step).start_seq
+        pointers = [f"/steps/{index}/context/end_seq"]
+        yield Mutant(mutant, Code.RECORD_CORRUPT, index, pointers, Verdict.INVALID_RECORD, unseen=())
+
+
+@mutation
+def a_step_ends_before_it_starts(record: TraceRecord) -> Iterator[Mutant]:
+    for index, mutant, step in each(record):
+        context(step).start_seq, context(step).end_seq = 10_000, 9_999
         pointers = [f"/steps/{index}/context/end_seq"]
         yield Mutant(mutant, Code.RECORD_CORRUPT, index, pointers, Verdict.INVALID_RECORD, unseen=())
 

@@ -217,7 +217,8 @@ class _Comparison:
     def _unpaired(self) -> Iterator[Divergence]:
         """Rows with one side only, and moves: at the end of a run the rest of it, else one by one."""
         end = len(self.rows)
-        while end and self.ops[end - 1] == self.ops[-1] and self.ops[-1] in ("inserted", "removed"):
+        # All of one side: rows of both sides at the end would stand against each other.
+        while end and self.ops[end - 1] in ("inserted", "removed"):
             end -= 1
         index = 0
         while index < end:

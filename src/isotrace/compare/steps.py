@@ -16,7 +16,6 @@ from isotrace.compare.findings import Sides, lineage_of
 from isotrace.compare.rules import Lens, Level, changes_between
 from isotrace.compare.streams import stream_difference
 from isotrace.compare.views import kind_of
-from isotrace.hashing import outcome_digest
 from isotrace.jsondiff import Change, diff_values, pointer_join
 from isotrace.minted import strip_volatile
 from isotrace.models import Erased, Lineage, TraceStatus, TraceStep
@@ -249,7 +248,5 @@ def _outcome_changes(before: Any, after: Any, lens: Lens | None) -> list[Change]
     if before is None or after is None:
         return [] if before is after else [Change("", before, after)]
     if before == after:
-        return []
-    if outcome_digest(before) == outcome_digest(after):
         return []
     return changes_between(strip_volatile(before), strip_volatile(after), lens)
