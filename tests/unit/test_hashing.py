@@ -214,6 +214,14 @@ def test_there_is_no_proof_beyond_the_leaves(index: int) -> None:
     assert not hashing.verify_inclusion(b"a", index, 3, [], b"")
 
 
+def test_a_proof_for_a_tree_of_another_height_is_refused_though_it_leads_to_the_root() -> None:
+    root = hashing.merkle_root([b"a", b"b"])
+    proof = [hashing.leaf_hash(b"b")]
+    assert hashing.verify_inclusion(b"a", 0, 2, proof, root)
+    assert not hashing.verify_inclusion(b"a", 0, 4, proof, root)
+    assert not hashing.verify_inclusion(b"b", 0, 1, [hashing.leaf_hash(b"a")], root)
+
+
 # --- identity -----------------------------------------------------------------------
 
 
