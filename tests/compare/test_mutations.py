@@ -43,8 +43,11 @@ def mutation(function: Mutation) -> Mutation:
 
 
 def each(record: TraceRecord) -> Iterator[tuple[int, TraceRecord, TraceStep]]:
-    """Every position, with a copy of the run and the step of the copy."""
-    for index in range(len(record.steps)):
+    """Every position (of a long run a few), with a copy of the run and the step of the copy."""
+    count = len(record.steps)
+    for index in (
+        range(count) if count <= 12 else sorted({0, 1, count // 3, count // 2, count - 2, count - 1})
+    ):
         mutant = copy.deepcopy(record)
         yield index, mutant, mutant.steps[index]
 

@@ -75,6 +75,14 @@ def test_two_streams_closed_early_at_one_place_match(run: Any, step: Any) -> Non
     assert compare(run, step, ["hel"], ["hel"], CLOSED, CLOSED).divergences == []
 
 
+def test_what_came_with_the_chunks_is_compared_too(run: Any, step: Any) -> None:
+    one, other = run([step("s", chunks=["hello"])]), run([step("s", chunks=TEXT)])
+    for record, count in ((one, 1), (other, 2)):
+        record.steps[0].outcome_data["tokens"] = count
+    (found,) = diff_traces(one, other, level="exact").divergences
+    assert (found.code, found.pointers) == (Code.OUTPUT_CHANGED, ["/chunks/0", "/chunks/1", "/tokens"])
+
+
 def test_chunks_are_nothing_to_decisions(run: Any, step: Any) -> None:
     one, other = run([step("s", chunks=["a"])]), run([step("s", chunks=["b"])])
     assert diff_traces(one, other).divergences == []
