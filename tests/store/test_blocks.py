@@ -137,6 +137,13 @@ def test_a_growing_history_is_written_once() -> None:
     assert _read_all(blocks) == {(seq, name): data for seq, name, _, data in items}
 
 
+def test_a_history_that_begins_with_more_than_a_block_is_written_once_as_well() -> None:
+    prompt = _noise(100_000, 1)
+    items = [(seq, "params", "chat", prompt + _noise(seq * 100, 2)) for seq in range(50)]
+    blocks = list(value_blocks(items, QUICK, "run"))
+    assert sum(len(block.data) for block in blocks) < 110_000
+
+
 def test_a_block_of_a_growing_history_ends_before_it_expands_without_bound() -> None:
     step, count = 1000, 1000
     text = _noise(step * count, 1)

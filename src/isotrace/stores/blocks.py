@@ -289,8 +289,10 @@ class _ValueWriter:
             slot, prefix, suffix, middle = -1, 0, 0, data
         else:
             slot, prefix, suffix, middle = delta
-            self._again += prefix + suffix - self._referred.get(slot, 0)
-            self._referred[slot] = prefix + suffix
+            # Of the first value in a slot nobody knows yet whether the next will refer to it: assume so.
+            again = prefix + suffix if slot in self._referred else len(data)
+            self._again += again - self._referred.get(slot, 0)
+            self._referred[slot] = again
         directory = self.directory
         directory.seqs.append(seq)
         directory.name_at.append(self._name_at.setdefault(name, len(self._name_at)))
