@@ -231,8 +231,31 @@ def strip_volatile(outcome: Any) -> Any:
 
     What no provider of the table made comes back as it is, and the argument is never changed.
     """
+    if not _holds_provider_object(outcome):
+        return outcome
     numbers = {text: number for number, text in enumerate(_minted_ids(outcome))}
     return _stripped(outcome, numbers, _SEARCH_DEPTH)
+
+
+def _holds_provider_object(outcome: Any) -> bool:
+    """Whether `_found` would find anything. Every step has an outcome, and most hold nothing: a plain loop."""
+    level = [outcome]
+    for _ in range(_SEARCH_DEPTH + 1):
+        deeper: list[Any] = []
+        for node in level:
+            if isinstance(node, dict):
+                if _provider_of(node) is not None:
+                    return True
+                deeper += [child for child in node.values() if type(child) not in _SCALARS]
+            elif isinstance(node, list | tuple):
+                deeper += [child for child in node if type(child) not in _SCALARS]
+        if not deeper:
+            return False
+        level = deeper
+    return False
+
+
+_SCALARS = frozenset({str, int, float, bool, type(None)})
 
 
 def _stripped(node: Any, numbers: dict[str, int], depth: int) -> Any:
