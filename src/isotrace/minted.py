@@ -238,13 +238,13 @@ def strip_volatile(outcome: Any) -> Any:
 
 
 def _holds_provider_object(outcome: Any) -> bool:
-    """Whether `_found` would find anything. Every step has an outcome, and most hold nothing: a plain loop."""
+    """Whether `_found` would find anything. A plain loop: every step has an outcome, most hold nothing."""
     level = [outcome]
     for _ in range(_SEARCH_DEPTH + 1):
         deeper: list[Any] = []
         for node in level:
             if isinstance(node, dict):
-                if _provider_of(node) is not None:
+                if not _MARKERS.isdisjoint(node) and _provider_of(node) is not None:
                     return True
                 deeper += [child for child in node.values() if type(child) not in _SCALARS]
             elif isinstance(node, list | tuple):

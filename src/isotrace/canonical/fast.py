@@ -108,9 +108,7 @@ def _written(node: Any, depth: int, budget: _Budget, form: _Form) -> str:
     parts: list[str] = []
     chars = 0
     if type(node) is dict:
-        for key in sorted(node):
-            if type(key) is not str:
-                raise NotFast
+        for key, label in _SHAPES.get(tuple(node)) or _shape(node):
             child = node[key]
             kind = type(child)
             if kind is str:
@@ -118,17 +116,17 @@ def _written(node: Any, depth: int, budget: _Budget, form: _Form) -> str:
                 chars += len(child)
                 if chars > MAX_BYTES:
                     raise NotFast
-                parts.append(f"{_quoted(key)}:{_quoted(child)}")
+                parts.append(label + _quoted(child))
             elif kind is int:
                 if not -MAX_INT <= child <= MAX_INT:
                     raise NotFast
-                parts.append(f"{_quoted(key)}:{child}")
+                parts.append(f"{label}{child}")
             elif kind is dict or kind is list or kind is tuple:
                 budget[1] -= chars
                 chars = 0
-                parts.append(f"{_quoted(key)}:{_written(child, depth + 1, budget, form)}")
+                parts.append(label + _written(child, depth + 1, budget, form))
             else:
-                parts.append(f"{_quoted(key)}:{_atom(child, kind, form)}")
+                parts.append(label + _atom(child, kind, form))
         text = f"{{{','.join(parts)}}}"
     else:
         for child in node:
@@ -161,6 +159,28 @@ def _atom(value: Any, kind: type, form: _Form) -> str:
     if kind is int and -MAX_INT <= value <= MAX_INT:
         return int.__repr__(value)
     raise NotFast
+
+
+# Objects of one shape come again and again: their keys are sorted and quoted once.
+_SHAPES: dict[tuple[str, ...], list[tuple[str, str]]] = {}
+_SHAPES_KEPT = 2000
+_SHAPE_KEYS = 32
+_SHAPE_CHARS = 1000
+
+
+def _shape(node: dict[str, Any]) -> list[tuple[str, str]]:
+    """The keys in order, each with the text that stands before its value."""
+    shape: list[tuple[str, str]] = []
+    for key in sorted(node):
+        if type(key) is not str:
+            raise NotFast
+        shape.append((key, _quoted(key) + ":"))
+    if len(shape) <= _SHAPE_KEYS and sum(len(label) for _, label in shape) <= _SHAPE_CHARS:
+        # Keys that are data (ids, names) would fill the memory: starting over costs little.
+        if len(_SHAPES) >= _SHAPES_KEPT:
+            _SHAPES.clear()
+        _SHAPES[tuple(node)] = shape
+    return shape
 
 
 def _keys_sort_alike(text: str, value: Any) -> bool:
