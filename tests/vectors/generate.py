@@ -17,6 +17,7 @@ from isotrace import hashing
 from isotrace.canonical import canonical_bytes, parse_json, value_bytes
 from isotrace.events import Event
 from isotrace.ledger import envelope, seal
+from isotrace.minted import strip_volatile
 
 HERE = Path(__file__).parent
 
@@ -116,6 +117,13 @@ OUTCOMES = [
     '{"value": null}',
     '{"value": 20.0}',
     '{"rows": [{"price": 9.9999999, "name": "a"}], "ok": true}',
+    # A provider's own ids and times are no behaviour; the words are.
+    (
+        '{"id": "chatcmpl-9Xk2", "object": "chat.completion", "created": 1700000000, "model": "m", "choices": '
+        '[{"index": 0, "finish_reason": "tool_calls", "message": {"role": "assistant", "content": null, '
+        '"tool_calls": [{"id": "call_a1B2c3", "type": "function", '
+        '"function": {"name": "get", "arguments": "{}"}}]}}]}'
+    ),
 ]
 
 LINEAGES: list[list[int | str]] = [[0], [0, "eu", 1], [12, 0]]
@@ -186,7 +194,11 @@ def parity() -> dict[str, Any]:
         "paths": paths,
         "signature": hashing.signature(step["determinism_hash"] for step in steps),
         "outcomes": [
-            {"outcome_data": text, "outcome_digest": hashing.outcome_digest(parse_json(text))}
+            {
+                "outcome_data": text,
+                "hashed": canonical_bytes(strip_volatile(parse_json(text)), digits=6).decode(),
+                "outcome_digest": hashing.outcome_digest(parse_json(text)),
+            }
             for text in OUTCOMES
         ],
     }
