@@ -4,17 +4,17 @@ A run is an append-only list of events. An event states *facts* in the clear and
 *values* (what a user or a model said) apart, as the exact bytes that were recorded, so that a
 value can be withheld or erased while the facts and the run's root stay verifiable.
 
-| type | facts | values |
-|---|---|---|
-| `run_started` | scheme, run_id, origin_run_id, correlation_id, tenant_id, agent_id, seed, frozen_timestamp, entry_point, parent | plan, input, metadata, environment |
-| `step_started` | lineage, kind, skill_name, effect | params, raw_ids |
-| `step_attempt` | lineage, attempt, outcome_category, outcome_code | error |
-| `step_chunk` | lineage, index | chunk |
-| `value_read` | lineage, source | value |
-| `step_finished` | lineage, status, outcome_category, outcome_code, cost_cents, duration_ms, retry_count | outcome_data, error |
-| `violation` | lineage, policy_id | reason |
-| `run_finished` | status, step_count | result, error, metadata |
-| `run_aborted` | reason | metadata |
+- `run_started`: scheme, run_id, origin_run_id, correlation_id, tenant_id, agent_id, seed, frozen_timestamp,
+  entry_point, parent; values plan, input, metadata, environment
+- `step_started`: lineage, kind, skill_name, effect; values params, raw_ids
+- `step_attempt`: lineage, attempt, outcome_category, outcome_code; value error
+- `step_chunk`: lineage, index; value chunk
+- `value_read`: lineage, index, source; its value
+- `step_finished`: lineage, status, outcome_category, outcome_code, cost_cents, duration_ms, retry_count;
+  values outcome_data, error
+- `violation`: lineage, policy_id; value reason
+- `run_finished`: status, step_count; values result, error, metadata
+- `run_aborted`: reason; value metadata
 
 Optional facts of `step_finished`: `stream` (the outcome is the chunks), `closed_early`,
 `delivered: false` (the agent's own code ended the step, by cancelling or closing it), `child_run_id`,
@@ -274,7 +274,7 @@ class LedgerFold:
         context = step.context
         if context is not None:
             context.end_seq = event.seq
-            context.error = event.value("error")
+            context.error = _message_of(event.value("error"))
             context.child_run_id = facts.get("child_run_id")
             context.marks = list(facts.get("marks", ()))
             if facts.get("closed_early"):
@@ -295,6 +295,11 @@ class LedgerFold:
         self._completed = datetime_of(event.time_us)
         self._add_metadata(event)
         self._metadata.setdefault("abort_reason", event.facts.get("reason"))
+
+
+def _message_of(error: Any) -> Any:
+    """What a person reads of a recorded error: its message, where more than that was kept."""
+    return error.get("message") if isinstance(error, dict) else error
 
 
 _HANDLERS = {name: getattr(LedgerFold, f"_{name}") for name in EVENT_TYPES}
