@@ -42,14 +42,14 @@ def test_groups_by_task_and_kind(isotrace: Callable[..., Any], runs: None) -> No
         "by": "task",
         "kinds": ["tool"],
         "groups": [
-            {"key": "7", "runs": 2, "paths": 1, "first_divergence": None, "run_ids": ["5" * 32, "4" * 32]},
-            {"key": "13", "runs": 2, "paths": 2, "first_divergence": 1, "run_ids": ["b" * 32, "a" * 32]},
+            {"key": "7", "runs": 2, "paths": 1, "first_divergence": None, "variants": [["5" * 32, "4" * 32]]},
+            {"key": "13", "runs": 2, "paths": 2, "first_divergence": 1, "variants": [["a" * 32], ["b" * 32]]},
             {
                 "key": "x",
                 "runs": 3,
                 "paths": 2,
                 "first_divergence": 1,
-                "run_ids": ["3" * 32, "2" * 32, "1" * 32],
+                "variants": [["2" * 32, "1" * 32], ["3" * 32]],
             },
         ],
         "identical": 1,
@@ -57,9 +57,9 @@ def test_groups_by_task_and_kind(isotrace: Callable[..., Any], runs: None) -> No
         "first_divergence": {"1": 2},
         "median_first_divergence": 1,
         "left_out": {
-            "runs without task": 1,
-            "runs without a compared step": 1,
-            "runs in groups of another size": 1,
+            "without task": 1,
+            "without a compared step": 1,
+            "in groups of another size": 1,
         },
     }
 
@@ -96,7 +96,7 @@ def test_table_for_people(isotrace: Callable[..., Any], runs: None) -> None:
         "1 of 3 groups took one path in all their runs (tool steps)\n"
         "  paths in a group: 1 (1 group), 2 (2 groups)\n"
         "  first divergence at step: 1 (2 groups); median 1\n"
-        "  left out: 1 runs without task, 1 runs without a compared step, 1 runs in groups of another size\n"
+        "  runs left out: 1 without task, 1 without a compared step, 1 in groups of another size\n"
     )
 
 
@@ -130,7 +130,7 @@ def test_erased_steps_are_no_equal_steps(runs: None, isotrace: Callable[..., Any
     for name in "45":
         assert isotrace("erase", name * 32, "--step", "1", "--reason", "x", "--yes").code == 0
     found = isotrace("behaviours", "--by", "task", "--meta", "task=7", "--json").json
-    assert (found["groups"], found["left_out"]) == ([], {"runs with erased steps": 2})
+    assert (found["groups"], found["left_out"]) == ([], {"with erased steps": 2})
 
 
 @needs_data

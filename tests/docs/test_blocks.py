@@ -120,7 +120,7 @@ def commands_of(text: str) -> Iterator[tuple[str, str, int]]:
                 code = re.search(r"# exits (\d+)$", whole)
                 yield whole, "\n".join(output), int(code[1]) if code else 0
             command, output = [line[2:]], []
-        elif command and not output and command[-1].endswith("\\"):
+        elif command and not output and line.startswith("> "):
             command.append(line.removeprefix("> "))
         elif command:
             output.append(line)

@@ -19,23 +19,33 @@ from isotrace.record.home import default_tenant
 class Group:
     """All runs with one value of the grouping key.
 
-    `paths` counts distinct paths among them. `first_divergence` is the smallest index, among
-    the compared steps, at which not all runs agree; None where all are equal.
+    `variants` holds the ids of the runs that took one path, for each distinct path, the most
+    common one first. `first_divergence` is the smallest index, among the compared steps, at
+    which not all runs agree; None where all are equal.
     """
 
     key: str
-    run_ids: tuple[str, ...]
-    paths: int
+    variants: tuple[tuple[str, ...], ...]
     first_divergence: int | None
 
+    @property
+    def runs(self) -> int:
+        """How many runs."""
+        return sum(map(len, self.variants))
+
+    @property
+    def paths(self) -> int:
+        """How many distinct paths."""
+        return len(self.variants)
+
     def to_dict(self) -> dict[str, Any]:
-        """As JSON: key, runs, paths, first_divergence, run_ids."""
+        """As JSON: key, runs, paths, first_divergence, variants."""
         return {
             "key": self.key,
-            "runs": len(self.run_ids),
+            "runs": self.runs,
             "paths": self.paths,
             "first_divergence": self.first_divergence,
-            "run_ids": list(self.run_ids),
+            "variants": [list(variant) for variant in self.variants],
         }
 
 
@@ -169,31 +179,29 @@ def _grouped(
     left_out: Counter[str] = Counter()
     for run_id, key, path in entries:
         if key is None:
-            left_out[f"runs without {by}"] += 1
+            left_out[f"without {by}"] += 1
         elif not path:
-            left_out["runs without a compared step"] += 1
+            left_out["without a compared step"] += 1
         elif None in path:
-            left_out["runs with erased steps"] += 1
+            left_out["with erased steps"] += 1
         else:
             by_key.setdefault(key, []).append((run_id, path))
     groups = []
     for key in sorted(by_key, key=_natural):
         runs = by_key[key]
         if len(runs) < 2 or (runs_per_group is not None and len(runs) != runs_per_group):
-            left_out["runs in groups of another size"] += len(runs)
+            left_out["in groups of another size"] += len(runs)
         else:
             groups.append(_group(key, runs))
     return Behaviours(by or "", tuple(kinds), tuple(groups), dict(left_out))
 
 
 def _group(key: str, runs: list[tuple[str, Path]]) -> Group:
-    paths = {path for _, path in runs}
-    return Group(
-        key=key,
-        run_ids=tuple(run_id for run_id, _ in runs),
-        paths=len(paths),
-        first_divergence=_first_divergence(paths),
-    )
+    by_path: dict[Path, list[str]] = {}
+    for run_id, path in runs:
+        by_path.setdefault(path, []).append(run_id)
+    variants = sorted(by_path.values(), key=lambda ids: (-len(ids), ids))
+    return Group(key, tuple(map(tuple, variants)), _first_divergence(set(by_path)))
 
 
 def _first_divergence(paths: set[Path]) -> int | None:

@@ -48,7 +48,7 @@ def _print_place(console: Console, record: TraceRecord, index: int) -> None:
     console.print()
     start = max(index - _BEFORE, 0)
     if start:
-        console.print(Text(f"    … {start} steps served", style="dim"))
+        console.print(Text(f"    … {start} step{'' if start == 1 else 's'} served", style="dim"))
     for step in record.steps[start : index + 1]:
         here = step.step_index == index
         kind = step.context.kind if step.context else "tool"

@@ -195,6 +195,8 @@ class _Sides:
             return None, None
         pointer = divergence.pointers[0]
         left, right = _at(divergence.expected, pointer), _at(divergence.actual, pointer)
+        if left is MISSING and right is MISSING:
+            return None, None
         room = self.side - self.digits - 3
         label = _tail(visible(pointer or "the whole"), room // 2)
         texts = around_difference(left, right, room - len(label) - 1)
@@ -247,7 +249,11 @@ def _head(name: str, record: TraceRecord) -> Text:
 
 def _facts(record: TraceRecord) -> Text:
     labels = [f"{key} {record.metadata[key]}" for key in ("task", "trial", "model") if key in record.metadata]
-    facts = [f"{len(record.steps)} steps", duration(record.total_duration_ms), cost(record.total_cost_cents)]
+    facts = [
+        f"{len(record.steps)} step{'' if len(record.steps) == 1 else 's'}",
+        duration(record.total_duration_ms),
+        cost(record.total_cost_cents),
+    ]
     return safe(" · ".join(filter(None, facts + labels)), style="dim")
 
 
@@ -305,7 +311,10 @@ def _changes(first: Divergence, width: int) -> Iterator[Text]:
         return
     for pointer in first.pointers[:_CHANGES]:
         yield safe(f"  {pointer or 'the whole value'}", width, "cyan")
-        yield from _change(_at(first.expected, pointer), _at(first.actual, pointer), width)
+        one, other = _at(first.expected, pointer), _at(first.actual, pointer)
+        # Of content that is gone on both sides there is nothing to show.
+        if one is not MISSING or other is not MISSING:
+            yield from _change(one, other, width)
     if len(first.pointers) > _CHANGES:
         yield Text(f"  … {len(first.pointers) - _CHANGES} more places: --json", style="yellow")
 

@@ -132,7 +132,7 @@ def print_behaviours(console: Console, found: Behaviours) -> None:
     tick = glyphs_of(console).statuses["success"]
     columns = [
         Column(found.by.upper(), 0, [safe(group.key, key_width) for group in groups]),
-        Column("RUNS", 0, [Text(str(len(group.run_ids))) for group in groups], right=True),
+        Column("RUNS", 0, [Text(str(group.runs)) for group in groups], right=True),
         Column("PATHS", 0, [_paths_cell(group, tick) for group in groups], right=True),
         Column("FIRST DIVERGENCE", 0, [_parted_cell(group) for group in groups]),
     ]
@@ -171,7 +171,7 @@ def _spread_lines(found: Behaviours) -> list[Text]:
         )
     if found.left_out:
         left = ", ".join(f"{count} {reason}" for reason, count in found.left_out.items())
-        lines.append(safe(f"  left out: {left}", style="yellow"))
+        lines.append(safe(f"  runs left out: {left}", style="yellow"))
     return lines
 
 

@@ -117,7 +117,7 @@ def _header(record: TraceRecord, width: int, signature: str | None) -> Iterator[
         (visible(record.status), STATUS_STYLES.get(record.status, "")),
     )
     yield title
-    counts = f"{len(record.steps)} steps"
+    counts = f"{len(record.steps)} step{'' if len(record.steps) == 1 else 's'}"
     if record.failure_count:
         counts += f", {record.failure_count} failed"
     absent = record.metadata.get(META_TIME) == "absent"
