@@ -9,9 +9,12 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
 
+# Type checkers know this name; importing `typing` for it would take longer than all the rest here.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from isotrace import errors as errors
     from isotrace.compare import Code as Code
     from isotrace.compare import Divergence as Divergence

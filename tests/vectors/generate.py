@@ -119,8 +119,9 @@ OUTCOMES = [
     '{"rows": [{"price": 9.9999999, "name": "a"}], "ok": true}',
     # A provider's own ids and times are no behaviour; the words are.
     (
-        '{"id": "chatcmpl-9Xk2", "object": "chat.completion", "created": 1700000000, "model": "m", "choices": '
-        '[{"index": 0, "finish_reason": "tool_calls", "message": {"role": "assistant", "content": null, '
+        '{"id": "chatcmpl-9Xk2", "object": "chat.completion", "created": 1700000000, "model": "m", '
+        '"choices": [{"index": 0, "finish_reason": "tool_calls", "message": '
+        '{"role": "assistant", "content": null, '
         '"tool_calls": [{"id": "call_a1B2c3", "type": "function", '
         '"function": {"name": "get", "arguments": "{}"}}]}}]}'
     ),
