@@ -59,6 +59,7 @@ def _histories(count: int, step: int) -> list[Item]:
     return [(seq, "params", "chat", text[: (seq + 1) * step]) for seq in range(count)]
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(
@@ -84,6 +85,7 @@ _FACTS = st.dictionaries(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["a", "b"]), _FACTS, st.sets(st.sampled_from("xyz"))), max_size=9))
 def test_events_come_back_whatever_their_facts(
     given_events: list[tuple[str, dict[str, Any], set[str]]],
@@ -203,7 +205,7 @@ def test_every_cut_block_is_noticed() -> None:
                     _reader(block.kind)(block.data[:length], "run")
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(data=st.data())
 def test_nonsense_is_named_whatever_it_is(data: st.DataObject) -> None:
     block = data.draw(st.sampled_from(_some_blocks(0)))

@@ -212,7 +212,8 @@ def prepare(con: apsw.Connection, where: str, store_id: bytes) -> None:
             for statements in MIGRATIONS[_version(con, where) :]:
                 for statement in statements:
                     con.execute(statement)
-            con.execute("INSERT INTO store VALUES ('id', ?) ON CONFLICT DO NOTHING", (store_id,))
+            if not rows(con, "SELECT 1 FROM store WHERE key = 'id'"):
+                con.execute("INSERT INTO store VALUES ('id', ?)", (store_id,))
             con.pragma("application_id", APPLICATION_ID)
             con.pragma("user_version", SCHEMA_VERSION)
     _check(con, where)
