@@ -76,7 +76,8 @@ def test_the_explanation_lists_what_was_rounded_away() -> None:
     ]
 
 
-def test_normalization_is_bounded() -> None:
+def test_normalization_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hashing, "MAX_NODES", 10_000)
     deep: list[Any] = []
     for _ in range(100_000):
         deep = [deep]

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from isotrace import jsondiff
 from isotrace.errors import FieldError, LimitError
 from isotrace.jsondiff import (
     MISSING,
@@ -124,7 +125,9 @@ def test_the_number_of_changes_is_bounded() -> None:
     assert [change.pointer for change in changes] == ["/0", "/1", "/2", "/3", "/4"]
 
 
-def test_depth_and_size_are_bounded() -> None:
+def test_depth_and_size_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jsondiff, "MAX_NODES", 10_000)
+
     def deep() -> list[Any]:
         value: list[Any] = []
         for _ in range(100_000):

@@ -171,6 +171,10 @@ def test_the_schema_version_belongs_to_the_class() -> None:
     assert "SCHEMA_VERSION" not in {field.name for field in dataclasses.fields(TraceRecord)}
 
 
+def test_normalization_is_what_hashes_see() -> None:
+    assert repr(_normalize_for_determinism({"a": [0.12345678, -0.0, 1]})) == "{'a': [0.123457, 0.0, 1]}"
+
+
 def test_every_public_name_exists() -> None:
     assert [name for name in models.__all__ if not hasattr(models, name)] == []
 

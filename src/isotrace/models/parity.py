@@ -8,7 +8,7 @@ from typing import Any
 
 from isotrace import hashing
 from isotrace.canonical import value_bytes
-from isotrace.errors import CanonicalizationError, SchemeMismatchError
+from isotrace.errors import SchemeMismatchError
 from isotrace.jsondiff import MISSING, Change, diff_values
 from isotrace.models.fields import Erased
 from isotrace.models.records import TraceRecord, check_order
@@ -105,17 +105,15 @@ def _reason(
     theirs: list[str | None],
     step: int,
 ) -> str:
-    counts = f"step count: {len(ours)} → {len(theirs)}"
-    if step == len(theirs):
-        return f"EARLY_END: {counts}"
-    if step == len(ours):
-        return f"LATE_END: {counts}"
+    if reason := end_reason(len(ours), len(theirs), step):
+        return reason
     if ours[step] is None or theirs[step] is None:
-        return "RECORD_GAP: params are absent, so the steps can't be compared"
+        return GAP_REASON
     before, after = original.steps[step], replay.steps[step]
     if None in ours[step:] or None in theirs[step:]:
         # What follows can't be known, so it explains nothing.
-        return _step_reason(before, after)
+        return step_reason(before, after)
+    counts = _counts(len(ours), len(theirs))
     surplus = len(theirs) - len(ours)
     if surplus > 0 and theirs[step + surplus :] == ours[step:]:
         return f"EXTRA_STEP: {after.skill_name} is not in the original; {counts}"
@@ -123,10 +121,26 @@ def _reason(
         return f"MISSING_STEP: {before.skill_name} is not in the replay; {counts}"
     if surplus == 0 and Counter(ours[step:]) == Counter(theirs[step:]):
         return f"REORDERED: {before.skill_name} comes later, {after.skill_name} comes first"
-    return _step_reason(before, after)
+    return step_reason(before, after)
 
 
-def _step_reason(before: TraceStep, after: TraceStep) -> str:
+GAP_REASON = "RECORD_GAP: params are absent, so the steps can't be compared"
+
+
+def end_reason(original_steps: int, replay_steps: int, step: int) -> str | None:
+    """The reason of a divergence at this step if one of the runs ended there."""
+    if step == replay_steps:
+        return f"EARLY_END: {_counts(original_steps, replay_steps)}"
+    if step == original_steps:
+        return f"LATE_END: {_counts(original_steps, replay_steps)}"
+    return None
+
+
+def _counts(original_steps: int, replay_steps: int) -> str:
+    return f"step count: {original_steps} → {replay_steps}"
+
+
+def step_reason(before: TraceStep, after: TraceStep) -> str:
     """What differs between two steps at one place, the cause before its consequences."""
     if before.context and after.context and before.context.kind != after.context.kind:
         return f"KIND_CHANGED: kind: {before.context.kind} → {after.context.kind}"
@@ -161,8 +175,5 @@ def _changes_text(changes: list[Change]) -> str:
 def _value_text(value: Any) -> str:
     if value is MISSING:
         return "absent"
-    try:
-        text = value_bytes(value).decode()
-    except CanonicalizationError:
-        text = type(value).__name__
+    text = value_bytes(value).decode()
     return text if len(text) <= _VALUE_SHOWN else text[: _VALUE_SHOWN - 1] + "…"
