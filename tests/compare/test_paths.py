@@ -49,3 +49,13 @@ def test_paths_of_two_schemes_are_not_compared() -> None:
     with pytest.raises(SchemeMismatchError):
         first_path_difference(0, 0, empty, empty, schemes=("iso1", "iso2"))
     assert first_path_difference(0, 0, empty, empty, schemes=("iso1", "iso1")) is None
+
+
+def test_a_broken_path_equals_nothing() -> None:
+    whole = Stored([b"a"] * 3)
+
+    def broken(k: int) -> bytes | None:
+        return whole(k) if k < 2 else None
+
+    assert first_path_difference(3, 3, whole, broken) == 1
+    assert first_path_difference(3, 3, broken, broken) == 1

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from isotrace.operations.comparing import compare_stored as compare_stored
     from isotrace.operations.comparing import diff as diff
     from isotrace.operations.exchange import ImportReport as ImportReport
     from isotrace.operations.exchange import export_runs as export_runs
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     from isotrace.operations.runs import show as show
 
 _HOMES = {
-    "comparing": "diff",
+    "comparing": "compare_stored diff",
     "exchange": "ImportReport export_runs export_to_file import_files verify_file",
     "grouping": "Behaviours Group behaviours stored_behaviours",
     "health": "Check examine",

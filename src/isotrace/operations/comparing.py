@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from isotrace.compare import Level, Rules, TraceDiff, diff_traces
+import orjson
+
+from isotrace.compare import Level, Rules, TraceDiff, diff_traces, first_path_difference
 from isotrace.contracts import TraceStore
-from isotrace.models import TraceRecord
-from isotrace.operations.opening import using
+from isotrace.events import datetime_of
+from isotrace.hashing import normalize
+from isotrace.jsondiff import diff_values
+from isotrace.ledger import StepRow
+from isotrace.models import ParityResult, StepContext, TraceRecord, TraceStatus, TraceStep
+from isotrace.models.parity import GAP_REASON, end_reason, step_reason
+from isotrace.operations.opening import open_store
 from isotrace.operations.runs import show
 from isotrace.record.home import default_tenant
 
@@ -27,10 +34,80 @@ def diff(
     A run is an id, a unique prefix, `@last`, `@last~N`, or a record. Raises `RunNotFoundError`,
     `AmbiguousRunError`, and `UsageError` for an unknown level.
     """
+    opened = store if store is not None and not isinstance(store, str) else open_store(store)
     tenant = tenant_id or default_tenant()
-    with using(store) as opened:
-        first, second = (
+    try:
+        pair = [
             run if isinstance(run, TraceRecord) else show(opened, run, tenant_id=tenant)
             for run in (original, replay)
-        )
-    return diff_traces(first, second, level=level, rules=rules, kinds=kinds)
+        ]
+    finally:
+        if opened is not store:
+            opened.close()
+    return diff_traces(pair[0], pair[1], level=level, rules=rules, kinds=kinds)
+
+
+def compare_stored(store: TraceStore, original: str, replay: str, *, tenant_id: str) -> ParityResult:
+    """Whether two stored runs, by id, took the same path: `compare_traces` without reading them.
+
+    Verdict, signatures and step are those of `compare_traces`, found by bisecting the stored paths,
+    so the length of the runs hardly matters. The reason is what is to be seen at that one step;
+    that a step was added, left out or moved shows only in what follows: `diff` says so.
+
+    Raises `RunNotFoundError`.
+    """
+    runs = [store.get(run_id, tenant_id=tenant_id) for run_id in (original, replay)]
+    signatures = (runs[0].signature or "", runs[1].signature or "")
+    lengths = (runs[0].summary.total_steps, runs[1].summary.total_steps)
+
+    step = first_path_difference(
+        *lengths,
+        lambda k: store.path_at(original, k, tenant_id=tenant_id),
+        lambda k: store.path_at(replay, k, tenant_id=tenant_id),
+    )
+    if step is None:
+        return ParityResult(True, *signatures)
+    reason = end_reason(*lengths, step) or _reason_at(store, (original, replay), step, tenant_id)
+    return ParityResult(False, *signatures, step, reason)
+
+
+def _reason_at(store: TraceStore, run_ids: tuple[str, str], step: int, tenant_id: str) -> str:
+    rows = [store.steps(run_id, tenant_id=tenant_id, start=step, stop=step + 1)[0] for run_id in run_ids]
+    if any(row.determinism_hash is None for row in rows):
+        return GAP_REASON
+    before, after = (
+        _step_of(store, run_id, row, tenant_id) for run_id, row in zip(run_ids, rows, strict=True)
+    )
+    if not _differ(before, after):
+        # What is left (category, code, retries) stands in the ledgers alone.
+        before, after = (store.ledger(run_id, tenant_id=tenant_id).record().steps[step] for run_id in run_ids)
+    return step_reason(before, after)
+
+
+def _differ(before: TraceStep, after: TraceStep) -> bool:
+    """Whether two steps differ in what `_step_of` knows of them."""
+    return (before.context, before.skill_name, before.status) != (
+        after.context,
+        after.skill_name,
+        after.status,
+    ) or bool(diff_values(normalize(before.params), normalize(after.params), limit=1))
+
+
+def _step_of(store: TraceStore, run_id: str, row: StepRow, tenant_id: str) -> TraceStep:
+    """As much of a step as its row and its params tell."""
+    key = (row.start_seq, "params")
+    data = store.values(run_id, [key], tenant_id=tenant_id).get(key, b"{}")
+    return TraceStep(
+        step_index=row.step_index,
+        skill_name=row.skill_name,
+        params=orjson.loads(data),
+        status=TraceStatus(row.status),
+        outcome_category="",
+        outcome_code=None,
+        outcome_data=None,
+        cost_cents=row.cost_cents,
+        duration_ms=row.duration_ms,
+        retry_count=0,
+        timestamp=datetime_of(0),
+        context=StepContext(kind=row.kind),
+    )
