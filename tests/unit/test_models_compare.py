@@ -18,6 +18,7 @@ from isotrace.models import (
     TraceStep,
     compare_traces,
 )
+from isotrace.models.parity import step_reason
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -230,6 +231,11 @@ def test_what_comes_after_a_gap_is_no_evidence_but_an_end_is() -> None:
     gone: Any = Erased("c" * 64)
     result = compare_traces(run(call("a")), run(call("a"), call("b", params=gone)))
     assert (result.divergence_step, result.divergence_reason) == (1, "LATE_END: step count: 1 → 2")
+
+
+def test_a_reason_names_what_has_no_text() -> None:
+    before, after = call("a", params={"x": Erased("c" * 64)}), call("a", x=1)
+    assert step_reason(before, after) == "PARAMS_CHANGED: params differ at /x (Erased → 1)"
 
 
 def test_params_that_are_not_plain_are_refused() -> None:

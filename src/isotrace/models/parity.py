@@ -8,7 +8,7 @@ from typing import Any
 
 from isotrace import hashing
 from isotrace.canonical import value_bytes
-from isotrace.errors import SchemeMismatchError
+from isotrace.errors import CanonicalizationError, SchemeMismatchError
 from isotrace.jsondiff import MISSING, Change, diff_values
 from isotrace.models.fields import Erased
 from isotrace.models.records import TraceRecord, check_order
@@ -175,5 +175,9 @@ def _changes_text(changes: list[Change]) -> str:
 def _value_text(value: Any) -> str:
     if value is MISSING:
         return "absent"
-    text = value_bytes(value).decode()
+    try:
+        text = value_bytes(value).decode()
+    except CanonicalizationError:
+        # Stored steps may hold what stands for an erased value.
+        text = type(value).__name__
     return text if len(text) <= _VALUE_SHOWN else text[: _VALUE_SHOWN - 1] + "…"
