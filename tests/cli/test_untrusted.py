@@ -19,9 +19,14 @@ EVIL = (
 )
 
 
+JOINERS = "\u200c\u200d"
+SEEN = "\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd"
+"""Format characters that are drawn: number and verse marks."""
+
+
 def harmless(text: str) -> bool:
-    """No control, format or surrogate character but line ends and joiners."""
-    allowed = {"\n", "\u200c", "\u200d"}
+    """No control, surrogate or invisible format character, but line ends and joiners."""
+    allowed = {"\n", *JOINERS, *SEEN}
     return all(c in allowed or unicodedata.category(c) not in ("Cc", "Cf", "Cs") for c in text)
 
 

@@ -11,18 +11,18 @@ import json
 import re
 from typing import Any
 
-# C0, DEL and C1; soft hyphen; Arabic letter mark; zero-width space and direction marks; line
-# and paragraph separators with the bidi embeddings; invisible operators and isolates; byte order
-# mark; interlinear annotation; tags; surrogates. Zero-width joiners stay: scripts and emoji need them.
-_HARMFUL = re.compile(
-    "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff"
-    "\ufff9-\ufffb\U000e0000-\U000e007f\ud800-\udfff]"
+# Soft hyphen; Arabic letter mark; zero-width space and direction marks; line and paragraph
+# separators with the bidi embeddings; invisible operators and isolates; byte order mark; interlinear
+# annotation; layout controls of hieroglyphs, shorthand and music; tags; surrogates. Zero-width
+# joiners stay, because scripts and emoji need them, and so do format characters that can be seen.
+_INVISIBLE = (
+    "\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e007f\ud800-\udfff"
 )
+# C0, DEL and C1.
+_HARMFUL = re.compile(f"[\x00-\x1f\x7f-\x9f{_INVISIBLE}]")
 # In JSON text the C0 controls are escaped already; a line break there is layout.
-_HARMFUL_IN_JSON = re.compile(
-    "[\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff"
-    "\ufff9-\ufffb\U000e0000-\U000e007f\ud800-\udfff]"
-)
+_HARMFUL_IN_JSON = re.compile(f"[\x7f-\x9f{_INVISIBLE}]")
 _PICTURES = {"\n": "↵", "\t": "⇥", "\r": "␍", "\x7f": "␡"}
 
 
