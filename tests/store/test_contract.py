@@ -26,6 +26,7 @@ class TestSqliteStore(DurableStoreContract):
         return SqliteStore(store.path, create=False)
 
 
+@pytest.mark.slow
 class TestSqliteStoreUncompressed(StoreContract):
     def make_store(self, tmp_path: Path) -> TraceStore:
         return SqliteStore(tmp_path / "traces.db", compression=0)

@@ -117,7 +117,7 @@ class KeepingContract:
             assert_kept(store, run)
 
     def test_a_run_of_thousands_of_events_comes_back(self, store: TraceStore) -> None:
-        run = make_run("many", steps=make_steps(2500, size=10))
+        run = make_run("many", steps=make_steps(2100))
         store.put(run)
         assert_kept(store, run)
 

@@ -20,23 +20,10 @@ from typing import Any
 import pytest
 
 from isotrace.contracts import RunQuery, TraceStore
-
-# Before the modules are loaded, so that a failed assert in them shows both sides.
-pytest.register_assert_rewrite(
-    "isotrace.testing.contract_erasing",
-    "isotrace.testing.contract_finding",
-    "isotrace.testing.contract_keeping",
-)
-
-from isotrace.testing.contract_erasing import ErasingContract, erase  # noqa: E402  # see above
-from isotrace.testing.contract_finding import FindingContract, fill, found  # noqa: E402  # see above
-from isotrace.testing.contract_keeping import (  # noqa: E402  # see above
-    KeepingContract,
-    T,
-    assert_kept,
-    rich_run,
-)
-from isotrace.testing.runs import make_run  # noqa: E402  # see above
+from isotrace.testing.contract_erasing import ErasingContract, erase
+from isotrace.testing.contract_finding import FindingContract, fill, found
+from isotrace.testing.contract_keeping import KeepingContract, T, assert_kept, rich_run
+from isotrace.testing.runs import make_run
 
 
 class StoreContract(KeepingContract, FindingContract, ErasingContract, ABC):
