@@ -21,18 +21,24 @@ from isotrace.plain.sources import (
     fields_of,
     is_unicode,
     items_of,
+    length_of,
     root_module,
+    serializes_itself,
     type_name,
 )
 
 PREFIX: Final = "$iso:"
 OBJECT_TAG: Final = "$iso:object"
 
-# Values looked at in all: objects can make new objects for ever.
-_MAX_WORK = 4 * MAX_NODES
+# Values looked at in all, where an object counts for several: objects can make new ones for ever.
+_MAX_WORK = MAX_NODES * 5 // 4
+_OBJECT_WORK = 8
+_MAX_LOSSES = 1000
 _DECIMAL_BITS = 13_000  # about 3,900 digits: the interpreter refuses to write much longer numbers in decimal
 _ARRAY_MODULES = ("numpy", "pandas")
 _ABSENT = ("NaTType", "NAType")
+# What an object's content is handed on in: made here, so that it can't be met again.
+_OWN = (dict, list, frozenset)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -75,10 +81,15 @@ class Conversion:
             if self._repeats or self._work * 4 > MAX_NODES or self._chars * 8 > MAX_BYTES:
                 plain = Fitting(plain, type(value), self._cut_at, self._kind_of).run()
         except (RecursionError, MemoryError):
-            # The agent left too little stack or memory. What was found so far says nothing.
+            # Too little is left of the stack or of memory. What was found so far says nothing.
             self.losses, self._path = [], []
             return self._cut(type(value), "depth")
         return plain
+
+    def is_within_limits(self, value: Any) -> bool:
+        """Whether a value can be expanded whole, as code that knows no limits would do it."""
+        self.run(value)
+        return all(loss.reason == "object" for loss in self.losses)
 
     # --- scalars ----------------------------------------------------------------------
 
@@ -94,10 +105,10 @@ class Conversion:
         if kind is float:
             return value if isfinite(value) else self._tag("float", repr(value), depth)
         if kind is dict or kind is list:
-            return self._container(value, kind, depth)
+            return self._once(value, kind, depth, self._container)
         self.typed = True
         if kind is tuple:
-            return self._container(value, kind, depth)
+            return self._once(value, kind, depth, self._container)
         return self._guarded(value, kind, depth)
 
     def _guarded(self, value: Any, kind: type, depth: int) -> Any:
@@ -135,7 +146,8 @@ class Conversion:
 
     def _cut(self, kind: type, reason: str) -> dict[str, Any]:
         name = type_name(kind)
-        self.losses.append(Loss("".join(self._path), name, reason))
+        if len(self.losses) < _MAX_LOSSES:
+            self.losses.append(Loss("".join(self._path), name, reason))
         self.typed = True
         return {OBJECT_TAG: name}
 
@@ -155,8 +167,8 @@ class Conversion:
 
     # --- containers -------------------------------------------------------------------
 
-    def _container(self, value: Any, kind: type, depth: int) -> Any:
-        """A dict, list, tuple, set or one of their subclasses, which stands for an object of type `kind`."""
+    def _once(self, value: Any, kind: type, depth: int, convert: Callable[[Any, type, int], Any]) -> Any:
+        """What `convert` makes of a value that holds others: once for each depth, and not within itself."""
         if depth >= MAX_DEPTH:
             raise _NoRoom
         key = (id(value), depth)
@@ -166,22 +178,28 @@ class Conversion:
             return known[1]
         if id(value) in self._open:
             return self._cut(kind, "cycle")
-        if len(value) > MAX_NODES or self._work > _MAX_WORK:
-            return self._cut(kind, "size")
         self._open.add(id(value))
-        place, before = len(self._path), len(self.losses)
         try:
-            plain = self._filled(value, depth)
-        except _NoRoom:
-            del self._path[place:], self.losses[before:]
-            plain = self._cut(kind, "depth")
+            plain = convert(value, kind, depth)
         finally:
-            del self._path[place:]
             self._open.discard(id(value))
         # The value is kept with it, so that its id can't come to mean another one.
         self._shared[key] = (value, plain)
-        self._kinds[id(plain)] = kind
+        if kind is not dict and kind is not list:
+            self._kinds[id(plain)] = kind
         return plain
+
+    def _container(self, value: Any, kind: type, depth: int) -> Any:
+        """A dict, list, tuple, set or one of their subclasses, which stands for an object of type `kind`."""
+        if length_of(value) > MAX_NODES or self._work > _MAX_WORK:
+            return self._cut(kind, "size")
+        place, before = len(self._path), len(self.losses)
+        try:
+            return self._filled(value, depth)
+        except (_NoRoom, RecursionError):
+            # Or the agent's own calls left too little of the stack.
+            del self._path[place:], self.losses[before:]
+            return self._cut(kind, "depth")
 
     def _filled(self, value: Any, depth: int) -> Any:
         # Copied before it is walked, always: another thread may be at work on it.
@@ -262,53 +280,51 @@ class Conversion:
             if issubclass(kind, base):
                 return self._plain(exact(value), depth)
         if issubclass(kind, dict | list | tuple | set | frozenset):
-            return self._container(value, kind, depth)
-        root = root_module(kind)
-        if root == "pandas" and kind.__name__ in _ABSENT:
-            return None
+            return self._once(value, kind, depth, self._container)
         for base, scalar in SCALARS.items():
-            if issubclass(kind, base):
+            if issubclass(kind, base) and kind.__name__ not in _ABSENT:
                 return self._scalar(scalar, value, depth)
-        if issubclass(kind, BaseException):
-            return self._cut(kind, "object")
-        fields = fields_of(value, kind)
-        if fields is not None:
-            return self._projected(fields, value, kind, depth)
-        if root in _ARRAY_MODULES:
-            return self._array(value, kind, depth)
-        return self._abstract(value, kind, depth)
+        return self._once(value, kind, depth, self._object)
 
     def _scalar(self, scalar: tuple[str, Callable[[Any], str]], value: Any, depth: int) -> Any:
         name, text_of = scalar
         text = text_of(value)
         return self._tag(name, text, depth) if name else self._text(text, depth)
 
-    def _projected(self, inner: Any, value: Any, kind: type, depth: int) -> Any:
-        """The plain form of `inner`, which stands for `value`; meanwhile `value` counts as open."""
-        if depth >= MAX_DEPTH:
-            raise _NoRoom
-        if id(value) in self._open:
-            return self._cut(kind, "cycle")
-        self._open.add(id(value))
-        try:
-            if type(inner) in (dict, list, frozenset):
-                return self._container(inner, kind, depth)
-            return self._plain(inner, depth)
-        finally:
-            self._open.discard(id(value))
+    def _object(self, value: Any, kind: type, depth: int) -> Any:
+        self._work += _OBJECT_WORK
+        if self._work > _MAX_WORK:
+            return self._cut(kind, "size")
+        if issubclass(kind, BaseException):
+            return self._cut(kind, "object")
+        inner = fields_of(value, kind)
+        if inner is not None:
+            if serializes_itself(kind) and Conversion().is_within_limits(inner):
+                inner = value.model_dump(mode="python", warnings=False)
+            return self._inner(inner, kind, depth)
+        if root_module(kind) in _ARRAY_MODULES:
+            return self._array(value, kind, depth)
+        return self._abstract(value, kind, depth)
+
+    def _inner(self, inner: Any, kind: type, depth: int) -> Any:
+        """The plain form of what stands for an object of type `kind`."""
+        if type(inner) in _OWN:
+            return self._container(inner, kind, depth)
+        return self._plain(inner, depth)
 
     def _array(self, value: Any, kind: type, depth: int) -> Any:
+        """An array, table or scalar of numpy or pandas."""
+        if kind.__name__ in _ABSENT:
+            return None
         size = getattr(value, "size", 1)
-        if type(size) is int and size > MAX_NODES:
+        if isinstance(size, int) and size > MAX_NODES:
             return self._cut(kind, "size")
         if kind.__name__ == "DataFrame":
-            return self._projected(dict(value.to_dict(orient="split")), value, kind, depth)
+            return self._inner(dict(value.to_dict(orient="split")), kind, depth)
         read = getattr(value, "tolist", None) or getattr(value, "item", None)
         inner = read() if read is not None else value
-        # A long double's item is itself: nothing of the standard library holds it.
-        return (
-            self._cut(kind, "object") if type(inner) is kind else self._projected(inner, value, kind, depth)
-        )
+        # The item of a long double is itself: nothing in the standard library holds it.
+        return self._cut(kind, "object") if type(inner) is kind else self._inner(inner, kind, depth)
 
     def _abstract(self, value: Any, kind: type, depth: int) -> Any:
         """Mappings, sets and sequences by their protocols; iterators are not touched, let alone consumed."""
@@ -324,4 +340,4 @@ class Conversion:
             inner = dict(inner)
         elif issubclass(kind, AbstractSet):
             inner = frozenset(inner)
-        return self._projected(inner, value, kind, depth)
+        return self._inner(inner, kind, depth)

@@ -6,9 +6,10 @@ import base64
 import dataclasses
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from functools import lru_cache, partial
 from pathlib import PurePath
 from typing import Any, Final
 from uuid import UUID
@@ -19,7 +20,8 @@ _NAME_LENGTH = 200
 def type_name(kind: type) -> str:
     """`module.QualName` of a type, also of one that does its best to hide it."""
     try:
-        module = type.__dict__["__dict__"].__get__(kind).get("__module__")
+        # The base type's own getters: a metaclass can put anything before them.
+        module = type.__dict__["__module__"].__get__(kind)
         name = type.__dict__["__qualname__"].__get__(kind)
     except Exception:  # noqa: BLE001  # a metaclass can do anything
         return "unknown"
@@ -28,11 +30,19 @@ def type_name(kind: type) -> str:
 
 
 def is_unicode(text: str) -> bool:
+    """Whether a string can be written as UTF-8: it holds no lone surrogate."""
     try:
         text.encode()
     except UnicodeEncodeError:
         return False
     return True
+
+
+def length_of(value: Any) -> int:
+    """How many elements a builtin container or subclass has, by the base class's own method."""
+    kind = type(value)
+    base: Any = next(base for base in (dict, list, tuple, set, frozenset) if issubclass(kind, base))
+    return base.__len__(value)  # type: ignore[no-any-return]  # an int
 
 
 def items_of(value: dict[Any, Any]) -> Iterable[tuple[Any, Any]]:
@@ -50,6 +60,7 @@ def elements_of(value: Any) -> Iterable[Any]:
 
 
 def root_module(kind: type) -> str:
+    """The name of the package that a type comes from."""
     return type_name(kind).partition(".")[0]
 
 
@@ -60,6 +71,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def escaped(text: str) -> str:
+    """A string with its lone surrogates as escapes, and backslashes doubled to tell them apart."""
     doubled = text.replace("\\", "\\\\")
     return _SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", doubled)
 
@@ -69,14 +81,32 @@ def _base64(value: Any) -> str:
 
 
 def _datetime_text(value: datetime) -> str:
-    if datetime.utcoffset(value) is None:
-        return datetime.isoformat(datetime.replace(value, tzinfo=None), timespec="microseconds")
+    exact = value if type(value) is datetime else _exact_datetime(value)
+    if exact.utcoffset() is None:
+        return exact.isoformat(timespec="microseconds")
     try:
-        moment = datetime.astimezone(value, UTC)
+        return exact.astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
     except OverflowError:
         # Within hours of year 1 or 9999: kept with its own offset.
-        return datetime.isoformat(value, timespec="microseconds")
-    return datetime.isoformat(moment, timespec="microseconds")[:-6] + "Z"
+        return exact.isoformat(timespec="microseconds")
+
+
+_DATETIME_PARTS: Any = (
+    datetime.year,
+    datetime.month,
+    datetime.day,
+    datetime.hour,
+    datetime.minute,
+    datetime.second,
+    datetime.microsecond,
+    datetime.tzinfo,
+)
+
+
+def _exact_datetime(value: datetime) -> datetime:
+    """The same moment without the subclass: arithmetic would call its constructor."""
+    parts = [part.__get__(value) for part in _DATETIME_PARTS]
+    return datetime(*parts, fold=value.fold)  # noqa: DTZ001  # the zone is the last part
 
 
 def _time_text(value: time) -> str:
@@ -112,21 +142,37 @@ BUILTINS: Final[dict[type, Callable[[Any], Any]]] = {
 
 def fields_of(value: Any, kind: type) -> Any:
     """What an object of a known make holds, one level deep, or None if it is of no known make."""
+    make = _make_of(kind)
+    return None if make is None else make(value)
+
+
+# Bounded, because it keeps types alive that a program may make by the thousand.
+@lru_cache(maxsize=512)
+def _make_of(kind: Any) -> Callable[[Any], Any] | None:
     if hasattr(kind, "__dataclass_fields__"):
-        return _read(value, [field.name for field in dataclasses.fields(kind)])
+        return partial(_read, [field.name for field in dataclasses.fields(kind)])
     if hasattr(kind, "__attrs_attrs__"):
-        return _read(value, [attribute.name for attribute in kind.__attrs_attrs__])
+        return partial(_read, [attribute.name for attribute in kind.__attrs_attrs__])
     if hasattr(kind, "__struct_fields__"):
-        return _read(value, list(kind.__struct_fields__))
+        return partial(_read, list(kind.__struct_fields__))
     if hasattr(kind, "__pydantic_fields__"):
-        return _pydantic_fields(value, kind, kind.__pydantic_fields__)
+        kept = [name for name, field in kind.__pydantic_fields__.items() if not field.exclude]
+        if getattr(kind, "__pydantic_root_model__", False):
+            return lambda value: object.__getattribute__(value, "__dict__").get("root")
+        return partial(_pydantic_fields, kept)
     if hasattr(kind, "__fields__") and hasattr(kind, "parse_obj"):
-        fields = {name: field.field_info for name, field in kind.__fields__.items()}
-        return _pydantic_fields(value, kind, fields)
+        left_out = [name for name, field in kind.__fields__.items() if field.field_info.exclude]
+        return partial(_pydantic_v1_fields, left_out)
     return None
 
 
-def _read(value: Any, names: list[str]) -> dict[str, Any]:
+def serializes_itself(kind: Any) -> bool:
+    """Whether a pydantic model has serializers of its own, so that its fields don't say what it would."""
+    decorators = getattr(kind, "__pydantic_decorators__", None)
+    return decorators is not None and bool(decorators.field_serializers or decorators.model_serializers)
+
+
+def _read(names: list[str], value: Any) -> dict[str, Any]:
     out = {}
     for name in names:
         try:
@@ -137,22 +183,17 @@ def _read(value: Any, names: list[str]) -> dict[str, Any]:
     return out
 
 
-def _pydantic_fields(value: Any, kind: Any, fields: Mapping[str, Any]) -> Any:
-    """A model's fields as they are, without its serializers: validation takes them back best so.
-
-    `model_dump` would also expand, in one call, what our own limits must see first.
-    """
-    decorators = getattr(kind, "__pydantic_decorators__", None)
-    if decorators is not None and (decorators.field_serializers or decorators.model_serializers):
-        return value.model_dump(mode="python", warnings=False)
+def _pydantic_fields(names: list[str], value: Any) -> dict[str, Any]:
+    """A model's fields and its extra ones as they are: `model_dump` would expand all of it in one
+    call, without limits."""
     held = object.__getattribute__(value, "__dict__")
-    out = {name: held[name] for name in fields if name in held and not fields[name].exclude}
-    if getattr(kind, "__pydantic_root_model__", False):
-        return out.get("root")
+    out = {name: held[name] for name in names if name in held}
     extra = getattr(value, "__pydantic_extra__", None)
     if isinstance(extra, dict):
         out.update(extra)
-    elif decorators is None:
-        # Version 1 keeps extra fields among the others.
-        out.update({name: child for name, child in held.items() if name not in fields})
     return out
+
+
+def _pydantic_v1_fields(left_out: list[str], value: Any) -> dict[str, Any]:
+    held = object.__getattribute__(value, "__dict__")
+    return {name: child for name, child in held.items() if name not in left_out}
