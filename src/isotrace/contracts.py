@@ -69,6 +69,15 @@ class Page:
     next: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """That values of a run were erased: which `(seq, field name)`, when, and why."""
+
+    targets: tuple[tuple[int, str], ...]
+    erased_at: datetime
+    reason: str
+
+
 @runtime_checkable
 class TraceStore(Protocol):
     """Keeps sealed runs. Every method is bound to a tenant: another tenant's run does not exist.
@@ -117,7 +126,7 @@ class TraceStore(Protocol):
         ...
 
     def steps(self, run_id: str, *, tenant_id: str, start: int = 0, stop: int | None = None) -> list[StepRow]:
-        """Rows of steps start..stop−1 by step_index, without reading the ledger. Raises `RunNotFoundError`."""
+        """Rows of steps start..stop−1 by step_index, the ledger unread. Raises `RunNotFoundError`."""
         ...
 
     def path_at(self, run_id: str, k: int, *, tenant_id: str) -> bytes | None:
@@ -143,6 +152,10 @@ class TraceStore(Protocol):
         What could confirm a guess goes too: the step's hash and digests, the path from there on,
         the signature. Raises `RunNotFoundError`, `RecordGapError` for a value that is not there.
         """
+        ...
+
+    def tombstones(self, run_id: str, *, tenant_id: str) -> list[Tombstone]:
+        """What was erased from a run, oldest first, targets in order. Raises `RunNotFoundError`."""
         ...
 
     def rebuild(self) -> int:

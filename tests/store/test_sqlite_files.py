@@ -20,8 +20,9 @@ from isotrace.errors import (
     StoreVersionError,
     UsageError,
 )
+from isotrace.stores import sqlite_schema
 from isotrace.stores.sqlite import SqliteStore
-from isotrace.stores.sqlite_schema import APPLICATION_ID, SCHEMA_VERSION
+from isotrace.stores.sqlite_schema import APPLICATION_ID, MIGRATIONS, SCHEMA_VERSION
 from isotrace.testing.contract_keeping import T, assert_kept
 from isotrace.testing.runs import make_run, make_steps
 
@@ -267,3 +268,31 @@ def _python(script: str, path: Path) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def test_an_older_file_is_migrated_once_and_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "traces.db"
+    run = make_run("run", steps=make_steps(3))
+    with SqliteStore(path) as store:
+        store.put(run)
+
+    def later(*statements: str) -> None:
+        monkeypatch.setattr(sqlite_schema, "MIGRATIONS", (*MIGRATIONS, statements))
+        monkeypatch.setattr(sqlite_schema, "SCHEMA_VERSION", SCHEMA_VERSION + 1)
+
+    later("ALTER TABLE runs ADD COLUMN mood TEXT", "CREATE TABLE runs (broken)")
+    with pytest.raises(StoreError):
+        SqliteStore(path)
+    monkeypatch.undo()
+    with SqliteStore(path) as store:
+        assert_kept(store, run)
+
+    later("CREATE INDEX runs_by_mood ON runs (status)")
+    for _ in range(2):
+        with SqliteStore(path) as store:
+            assert_kept(store, run)
+            with store._pool.borrow() as con:
+                assert con.pragma("user_version") == SCHEMA_VERSION + 1
+    monkeypatch.undo()
+    with pytest.raises(StoreVersionError):
+        SqliteStore(path)

@@ -6,14 +6,14 @@ import copy
 import json
 import threading
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from isotrace import ledger as ledgers
 from isotrace.clock import SYSTEM, Clock
-from isotrace.contracts import Page, RunItem, RunQuery, Scalar
+from isotrace.contracts import Page, RunItem, RunQuery, Scalar, Tombstone
 from isotrace.errors import AmbiguousRunError, ConflictError, RunNotFoundError, StoreError
-from isotrace.events import microseconds_of
+from isotrace.events import datetime_of, microseconds_of
 from isotrace.hashing import path_start
 from isotrace.ledger import Ledger, Projection, SealedRun, StepRow
 from isotrace.stores.queries import Cursors, check_query
@@ -23,21 +23,11 @@ ValueKey = tuple[int, str]
 
 @dataclass(slots=True)
 class Kept:
-    """A run and its place in the order of recording."""
+    """A run, its place in the order of recording, and what was erased from it."""
 
     position: int
     run: SealedRun
-
-
-@dataclass(frozen=True, slots=True)
-class Tombstone:
-    """That something was erased: what, when (microseconds since 1970) and why."""
-
-    run_id: str
-    tenant_id: str
-    targets: tuple[ValueKey, ...]
-    erased_us: int
-    reason: str
+    tombstones: list[Tombstone] = field(default_factory=list)
 
 
 class MemoryStore:
@@ -51,7 +41,6 @@ class MemoryStore:
         self._kept: dict[tuple[str, str], Kept] = {}
         self._cursors = Cursors(clock.random_bytes(16))
         self._closed = False
-        self.tombstones: list[Tombstone] = []
 
     # --- writing --------------------------------------------------------------------
 
@@ -80,9 +69,12 @@ class MemoryStore:
                 return
             ledger = ledgers.erase(kept.run.ledger, wanted)
             kept.run = replace(kept.run, ledger=ledger, projection=ledgers.project(ledger))
-            self.tombstones.append(
-                Tombstone(run_id, tenant_id, tuple(sorted(wanted)), self._clock.now_us(), reason)
-            )
+            erased_at = datetime_of(self._clock.now_us())
+            kept.tombstones.append(Tombstone(tuple(sorted(wanted)), erased_at, reason))
+
+    def tombstones(self, run_id: str, *, tenant_id: str) -> list[Tombstone]:
+        with self._lock:
+            return list(self._find(run_id, tenant_id).tombstones)
 
     def rebuild(self) -> int:
         with self._lock:

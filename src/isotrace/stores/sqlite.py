@@ -15,7 +15,7 @@ import apsw
 
 from isotrace import ledger as ledgers
 from isotrace.clock import SYSTEM, Clock
-from isotrace.contracts import Page, RunItem, RunQuery
+from isotrace.contracts import Page, RunItem, RunQuery, Tombstone
 from isotrace.errors import (
     AmbiguousRunError,
     ConflictError,
@@ -43,6 +43,7 @@ from isotrace.stores.sqlite_rows import (
     names_in,
     read_ledger,
     read_steps,
+    read_tombstones,
     step_key,
 )
 from isotrace.stores.sqlite_schema import prepare
@@ -158,6 +159,10 @@ class SqliteStore:
                 )
             self._names.remember(ids)
             self._truncate_log(con, run_id)
+
+    def tombstones(self, run_id: str, *, tenant_id: str) -> list[Tombstone]:
+        with self._pool.borrow() as con, transaction(con, "DEFERRED"):
+            return read_tombstones(con, self._key(con, run_id, tenant_id))
 
     def _truncate_log(self, con: apsw.Connection, run_id: str) -> None:
         """The log still holds the pages as they were before; this empties it."""

@@ -124,7 +124,10 @@ class Pool:
             raise store_error(error, self.where) from error
 
     def give_back(self, con: apsw.Connection) -> None:
-        """Keeps a connection that is in no transaction for the next who asks."""
+        """Keeps a connection for the next who asks."""
+        if con.in_transaction:
+            # Interrupted between two statements; whoever comes next must not find it so.
+            con.execute("ROLLBACK")
         self._idle.append(con)
         if self.closed:
             self.let_go()

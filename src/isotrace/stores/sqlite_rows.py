@@ -11,7 +11,7 @@ from typing import Any
 import apsw
 import orjson
 
-from isotrace.contracts import RunItem
+from isotrace.contracts import RunItem, Tombstone
 from isotrace.errors import RunNotFoundError, StoreCorruptError
 from isotrace.events import datetime_of, microseconds_of
 from isotrace.ledger import Ledger, Projection, SealedRun, StepRow
@@ -337,6 +337,19 @@ def read_ledger(con: apsw.Connection, run: int, run_id: str) -> Ledger:
     blocks = [Block(*row) for row in all_rows(con, _SELECT_BLOCKS, run)]
     events = events_of(run_id, blocks, _erased(con, run), event_count)
     return Ledger(events, root_hash.hex(), seed, {} if seed is not None else salts_of(run_id, blocks))
+
+
+def read_tombstones(con: apsw.Connection, run: int) -> list[Tombstone]:
+    """What was erased from a run, oldest first."""
+    targets: dict[int, list[ValueKey]] = {}
+    erased = "SELECT tombstone, seq, name FROM erased_values WHERE run = ? ORDER BY seq, name"
+    for tombstone, seq, name in all_rows(con, erased, run):
+        targets.setdefault(tombstone, []).append((seq, name))
+    found = all_rows(con, "SELECT id, erased_us, reason FROM tombstones WHERE run = ? ORDER BY id", run)
+    return [
+        Tombstone(tuple(targets.get(tombstone, ())), datetime_of(erased_us), reason)
+        for tombstone, erased_us, reason in found
+    ]
 
 
 def _erased(con: apsw.Connection, run: int) -> dict[ValueKey, str]:

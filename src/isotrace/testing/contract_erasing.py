@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
 from isotrace import ledger as ledgers
@@ -152,6 +154,18 @@ class ErasingContract:
         assert [item.summary.run_id for item in rest] == ["b", "a"]
         for name in "acd":
             assert_kept(store, runs[name])
+
+    def test_a_tombstone_says_what_was_erased_when_and_why(self, store: TraceStore) -> None:
+        store.put(rich_run())
+        assert store.tombstones("rich", tenant_id=T) == []
+        store.erase("rich", [(3, "params"), (1, "params")], tenant_id=T, reason="a card number")
+        store.erase("rich", [(0, "input")], tenant_id=T, reason="asked for by ü")
+        store.rebuild()
+        first, second = store.tombstones("rich", tenant_id=T)
+        assert (first.targets, first.reason) == (((1, "params"), (3, "params")), "a card number")
+        assert (second.targets, second.reason) == (((0, "input"),), "asked for by ü")
+        assert first.erased_at <= second.erased_at
+        assert first.erased_at.utcoffset() == timedelta(0)
 
     # --- rebuilding -----------------------------------------------------------------
 

@@ -303,6 +303,7 @@ def _questions(store: TraceStore, run_id: str) -> list[Callable[[], object]]:
         lambda: store.path_at(run_id, 0, tenant_id=T),
         lambda: store.values(run_id, [(1, "params")], tenant_id=T),
         lambda: store.resolve(run_id, tenant_id=T),
+        lambda: store.tombstones(run_id, tenant_id=T),
         erase,
     ]
 

@@ -600,6 +600,15 @@ class BringsBackTheErased(Mutant):
         return added
 
 
+class ForgetsWhy(Mutant):
+    """A tombstone does not keep its reason."""
+
+    caught_by = "test_a_tombstone_says_what_was_erased_when_and_why"
+
+    def erase(self, run_id: str, targets: Iterable[ValueKey], *, tenant_id: str, reason: str) -> None:
+        super().erase(run_id, targets, tenant_id=tenant_id, reason="")
+
+
 class RebuildLosesRuns(Mutant):
     """Rebuilding keeps only what was completed."""
 
