@@ -586,3 +586,37 @@ def test_reading_does_not_change_what_is_read():
 
 def test_arrays_of_the_standard_library_are_sequences():
     assert to_plain(array.array("i", [1, 2])) in ([1, 2], {"$iso:object": "array.array"})
+
+
+def test_pandas_values_become_plain():
+    pd = pytest.importorskip("pandas", reason="pandas is not installed")
+    value = {
+        "when": pd.Timestamp("2024-01-02T03:04:05Z"),
+        "span": pd.Timedelta("1s"),
+        "gone": pd.NaT,
+        "series": pd.Series([1, 2]),
+        "frame": pd.DataFrame({"a": [1, 2], "b": ["x", "y"]}),
+    }
+    assert to_plain_report(value) == (
+        {
+            "when": {"$iso:datetime": "2024-01-02T03:04:05.000000Z"},
+            "span": {"$iso:timedelta": "1000000"},
+            "gone": None,
+            "series": [1, 2],
+            "frame": {"index": [0, 1], "columns": ["a", "b"], "data": [[1, "x"], [2, "y"]]},
+        },
+        [],
+    )
+
+
+def test_models_of_pydantics_first_version_become_plain():
+    v1 = pytest.importorskip("pydantic.v1", reason="this pydantic does not ship its first version")
+
+    class Old(v1.BaseModel):  # type: ignore[name-defined,misc]  # found at run time
+        a: int
+        hidden: str = v1.Field("x", exclude=True)
+
+        class Config:
+            extra = "allow"
+
+    assert to_plain_report(Old(a=1, more=[b"x"])) == ({"a": 1, "more": [{"$iso:bytes": "eA=="}]}, [])
