@@ -6,7 +6,9 @@ import difflib
 import functools
 import importlib
 import os
+import shutil
 import sys
+import textwrap
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
@@ -63,7 +65,11 @@ def _report(error: BaseException, argv: list[str], message: str) -> int:
     # Late: neither is needed by a call that goes well.
     from isotrace.cli.safe import json_text, visible  # noqa: PLC0415 - start-up time
 
-    click.echo(visible(f"isotrace: {message}"), err=True)
+    text = visible(f"isotrace: {message}")
+    if sys.stderr.isatty():
+        width = shutil.get_terminal_size().columns
+        text = textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
+    click.echo(text, err=True)
     if _wants_json(argv):
         click.echo(json_text({"error": _error_data(error)}, indent=False))
     return EXIT_ERROR

@@ -73,9 +73,10 @@ def shortened(text: str, width: int) -> str:
 def summary(value: Any, width: int) -> str:
     """One line that says what a value is: compact JSON, whole if it fits. Else long parts are cut
     first, so that a message history shows its shape, then the line at `width`."""
-    text = visible(_compact(value, width, 1, 0))
-    if len(text) > width:
-        text = visible(_compact(value, width, 2, 0))
+    for share in _SHARES:
+        text = visible(_compact(value, width, share, 0))
+        if len(text) <= width:
+            break
     return shortened(text, width)
 
 
@@ -84,14 +85,16 @@ def plain(value: Any, width: int) -> str:
     return shortened(visible(value), width) if isinstance(value, str) else summary(value, width)
 
 
+_SHARES = (1.0, 1.25, 1.6, 2.0)
+"""A part of a value gets one in so many of the characters that are left; the first that fits is taken."""
 _LEAST = 12
 _DEEP = 3
 
 
-def _compact(value: Any, budget: int, share: int, depth: int) -> str:
-    """JSON with bare keys, of about `budget` characters at most; a part gets a `share`th of what is left."""
+def _compact(value: Any, budget: int, share: float, depth: int) -> str:
+    """JSON with bare keys, of about `budget` characters at most."""
     if isinstance(value, str):
-        limit = budget if depth == 0 or share == 1 else max(budget // share, _LEAST)
+        limit = budget if depth == 0 or share == 1.0 else max(int(budget / share), _LEAST)
         return json.dumps(shortened(value, limit + 1), ensure_ascii=False)
     if isinstance(value, dict):
         if depth >= _DEEP and value and share > 1:
@@ -113,7 +116,7 @@ def _key(key: Any) -> str:
     return text if text.isidentifier() else json.dumps(text, ensure_ascii=False)
 
 
-def _joined(parts: list[tuple[str, Any]], ends: str, budget: int, share: int, depth: int) -> str:
+def _joined(parts: list[tuple[str, Any]], ends: str, budget: int, share: float, depth: int) -> str:
     shown: list[str] = []
     used = 0
     for label, item in parts:

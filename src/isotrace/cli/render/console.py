@@ -89,6 +89,16 @@ def is_page(console: Console) -> bool:
     return console.is_terminal or _asked_width()
 
 
+def say(console: Console, text: Text) -> None:
+    """Prints a sentence: wrapped between words on a terminal, on one line in a pipe."""
+    console.print(text, soft_wrap=not console.is_terminal)
+
+
+def print_row(console: Console, text: Text) -> None:
+    """Prints one line as it is: laid out already, or to be copied whole."""
+    console.print(text, no_wrap=True, overflow="ignore", crop=False)
+
+
 def glyphs_of(console: Console) -> Glyphs:
     """What this console can show."""
     return _UNICODE if console.encoding.lower().startswith("utf") else _ASCII

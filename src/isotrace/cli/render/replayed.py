@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.text import Text
 
-from isotrace.cli.render.console import cut_cells, glyphs_of, safe, short_id
+from isotrace.cli.render.console import cut_cells, glyphs_of, print_row, safe, say, short_id
 from isotrace.cli.render.sides import print_first, print_verdict
 from isotrace.cli.replaying import Replayed
 from isotrace.cli.safe import summary, visible
@@ -37,7 +37,7 @@ def print_replay(console: Console, record: TraceRecord, result: Replayed) -> Non
         console.print()
         print_first(console, first)
     for note in result.data["notes"]:
-        console.print(safe(f"  note: {note}", style="yellow"), soft_wrap=True)
+        say(console, safe(f"  note: {note}", style="yellow"))
     console.print()
     _print_receipt(console, result)
 
@@ -60,7 +60,7 @@ def _print_place(console: Console, record: TraceRecord, index: int) -> None:
         room = min(console.width, 160) - line.cell_len - 3
         params = "params erased" if isinstance(step.params, Erased) else summary(step.params, max(room, 10))
         line.append(f"  {cut_cells(params, max(room, 10))}", style="dim")
-        console.print(line, no_wrap=True, overflow="ignore", crop=False)
+        print_row(console, line)
 
 
 def _print_receipt(console: Console, result: Replayed) -> None:
@@ -68,4 +68,4 @@ def _print_receipt(console: Console, result: Replayed) -> None:
     counts = " · ".join(f"{receipt[name]} {name}" for name in ("served", "executed", "missed", "blocked"))
     guard = _GUARDS.get(receipt["guard"], receipt["guard"])
     console.print(Text.assemble(("receipt  ", "bold"), counts))
-    console.print(Text(f"  guard {receipt['guard']}: {guard}", style="dim"), soft_wrap=True)
+    say(console, Text(f"  guard {receipt['guard']}: {guard}", style="dim"))

@@ -16,7 +16,9 @@ from isotrace.cli.render.console import (
     duration,
     glyphs_of,
     is_page,
+    print_row,
     safe,
+    say,
     short_id,
 )
 from isotrace.cli.render.timeline import failure_text
@@ -54,7 +56,7 @@ def print_verdict(console: Console, verdict: str, first: Divergence | None) -> N
     line = Text(verdict, style=VERDICT_STYLES[verdict])
     if first is not None:
         line.append(f"  {visible(str(first))}", style="default")
-    console.print(line, soft_wrap=True)
+    say(console, line)
 
 
 def print_diff(
@@ -80,7 +82,7 @@ def print_diff(
         console.print()
         print_first(console, first)
         if diff.cause is not None:
-            console.print(safe(f"  {diff.cause.why}: {diff.cause.message}", style="yellow"), soft_wrap=True)
+            say(console, safe(f"  {diff.cause.why}: {diff.cause.message}", style="yellow"))
         _print_rest(console, [one for one in diff.divergences if one is not first])
 
 
@@ -224,7 +226,7 @@ class _Sides:
     def _print(self, line: Text) -> None:
         if is_page(self.console):
             line.truncate(self.console.width, overflow="ellipsis")
-        self.console.print(line, no_wrap=True, overflow="ignore", crop=False)
+        print_row(self.console, line)
 
 
 def _cut(*sides: Text | None) -> bool:
@@ -294,13 +296,11 @@ def print_first(console: Console, first: Divergence) -> None:
     console.print(
         Text.assemble(("First divergence: ", "bold"), (f"{first.code.value} at {place}", "bold red"))
     )
-    console.print(safe(f"  {first.code.info.definition}", style="dim"), soft_wrap=True)
+    say(console, safe(f"  {first.code.info.definition}", style="dim"))
     for line in _changes(first, min(console.width, 180)):
-        console.print(line, no_wrap=True, overflow="ignore", crop=False)
+        print_row(console, line)
     if first.nearest:
-        console.print(
-            safe(f"  nearest on the other side: {summary(first.nearest, 100)}", style="dim"), soft_wrap=True
-        )
+        say(console, safe(f"  nearest on the other side: {summary(first.nearest, 100)}", style="dim"))
 
 
 def _changes(first: Divergence, width: int) -> Iterator[Text]:
@@ -330,4 +330,4 @@ def _print_rest(console: Console, rest: Sequence[Divergence]) -> None:
         return
     counted = Counter(one.code.value for one in rest)
     parts = [f"{count} × {code}" if count > 1 else code for code, count in counted.items()]
-    console.print(Text(f"After it: {', '.join(parts)}", style="dim"), soft_wrap=True)
+    say(console, Text(f"After it: {', '.join(parts)}", style="dim"))

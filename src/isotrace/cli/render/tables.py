@@ -15,7 +15,9 @@ from isotrace.cli.render.console import (
     glyphs_of,
     is_page,
     moment,
+    print_row,
     safe,
+    say,
     short_id,
 )
 from isotrace.cli.safe import plain
@@ -68,7 +70,7 @@ def print_columns(console: Console, columns: Sequence[Column]) -> None:
         text.rstrip()
         if is_page(console):
             text.truncate(console.width, overflow="ellipsis")
-        console.print(text, no_wrap=True, overflow="ignore", crop=False)
+        print_row(console, text)
 
 
 # --- runs -----------------------------------------------------------------------------
@@ -140,7 +142,7 @@ def print_behaviours(console: Console, found: Behaviours) -> None:
         print_columns(console, columns)
         console.print()
     for line in _spread_lines(found):
-        console.print(line, soft_wrap=True)
+        say(console, line)
 
 
 def _paths_cell(group: Group, tick: str) -> Text:
@@ -195,9 +197,9 @@ def print_checks(console: Console, checks: Sequence[Check]) -> None:
     width = max(len(check.name) for check in checks)
     for check in checks:
         sign, style = signs[check.status]
-        console.print(
+        say(
+            console,
             Text.assemble((f"{sign} ", style), (f"{check.name:<{width}}  ", "bold"), safe(check.detail)),
-            soft_wrap=True,
         )
         if check.hint:
-            console.print(Text.assemble(" " * (width + 4), safe(check.hint, style=style)), soft_wrap=True)
+            say(console, Text.assemble(" " * (width + 4), safe(check.hint, style=style)))

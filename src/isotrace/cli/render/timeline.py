@@ -18,7 +18,9 @@ from isotrace.cli.render.console import (
     duration,
     glyphs_of,
     moment,
+    print_row,
     safe,
+    say,
     short_id,
 )
 from isotrace.cli.safe import json_text, plain, summary, visible, visible_lines
@@ -74,7 +76,7 @@ def show_record(
     """Prints the run: a header, then two or three lines a step."""
     glyphs = glyphs_of(console)
     for line in _header(record, console.width, signature):
-        console.print(line, soft_wrap=True)
+        say(console, line)
     console.print()
     view = _Timeline(record, console.width, glyphs)
     count = len(record.steps)
@@ -82,35 +84,35 @@ def show_record(
     if steps is None and console.is_terminal and count > 2 * _EDGE:
         _print_steps(console, view, record.steps[:_EDGE])
         hidden = count - 2 * _EDGE
-        console.print(
-            Text(f"  … {hidden:,} more steps: --steps {_EDGE}:{count - _EDGE}", style="yellow"),
-            soft_wrap=True,
-        )
+        say(console, Text(f"  … {hidden:,} more steps: --steps {_EDGE}:{count - _EDGE}", style="yellow"))
         _print_steps(console, view, record.steps[-_EDGE:])
     else:
         _print_steps(console, view, chosen)
     for violation in record.violations:
         if violation.step_index is None:
-            console.print(_violation_line(violation.policy_id, violation.reason, glyphs), soft_wrap=True)
+            say(console, _violation_line(violation.policy_id, violation.reason, glyphs))
     if not record.steps:
         console.print(Text("no steps", style="dim"))
     for line in _ending(record, console.width):
-        console.print(line, no_wrap=True, overflow="ignore", crop=False)
+        print_row(console, line)
 
 
 def _print_steps(console: Console, view: _Timeline, steps: Sequence[TraceStep]) -> None:
     for step in steps:
         for line in view.lines(step):
-            console.print(line, no_wrap=True, overflow="ignore", crop=False)
+            print_row(console, line)
 
 
 # --- the header -----------------------------------------------------------------------
 
 
 def _header(record: TraceRecord, width: int, signature: str | None) -> Iterator[Text]:
+    # The id whole, so that it can be copied, unless it would not leave room for the rest.
+    room = width - len("run " + "  " * 2) - len(record.agent_id or "no agent") - len(record.status)
+    run_id = visible(record.run_id) if len(record.run_id) <= room else short_id(record.run_id)
     title = Text.assemble(
         ("run ", "dim"),
-        (visible(record.run_id), "bold"),
+        (run_id, "bold"),
         "  ",
         (visible(record.agent_id or "no agent"), "bold cyan"),
         "  ",
@@ -338,25 +340,25 @@ def show_step(console: Console, record: TraceRecord, step: TraceStep) -> None:
     context = step.context
     kind = context.kind if context else "tool"
     style = STATUS_STYLES[step.status.value]
-    console.print(
+    say(
+        console,
         Text.assemble(
             ("step ", "dim"),
             (str(step.step_index), "bold"),
             (f" of run {visible(record.run_id)}", "dim"),
         ),
-        soft_wrap=True,
     )
-    console.print(
+    say(
+        console,
         Text.assemble(
             (f"{glyphs.kinds.get(kind, glyphs.other)} ", style),
             (visible(step.skill_name), "bold"),
             (f"  {glyphs.statuses[step.status.value]} {step.status.value}", style),
             (f" {visible(step.outcome_category)} {visible(step.outcome_code or '')}".rstrip(), style),
         ),
-        soft_wrap=True,
     )
     for line in _flow(console.width, _step_facts(record, step)):
-        console.print(line, soft_wrap=True)
+        say(console, line)
     _print_value(console, "params", step.params)
     if context and context.error is not None:
         _print_value(console, "error", context.error)
@@ -367,7 +369,7 @@ def show_step(console: Console, record: TraceRecord, step: TraceStep) -> None:
         _print_value(console, "ids as the provider gave them", context.raw_ids)
     for violation in record.violations:
         if violation.step_index == step.step_index:
-            console.print(_violation_line(violation.policy_id, violation.reason, glyphs), soft_wrap=True)
+            say(console, _violation_line(violation.policy_id, violation.reason, glyphs))
 
 
 def _step_facts(record: TraceRecord, step: TraceStep) -> list[str | None]:
@@ -396,10 +398,10 @@ def _print_value(console: Console, title: str, value: Any) -> None:
     console.print()
     console.print(Text(title, style="bold"))
     if isinstance(value, Erased):
-        console.print(Text(f"  erased; its commitment is {value.commit}", style="yellow"), soft_wrap=True)
+        say(console, Text(f"  erased; its commitment is {value.commit}", style="yellow"))
         return
     if value is None:
         console.print(Text("  none", style="dim"))
         return
     for line in visible_lines(json_text(value)):
-        console.print(Text(f"  {line}"), soft_wrap=True)
+        print_row(console, Text(f"  {line}"))
