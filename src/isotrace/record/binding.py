@@ -86,7 +86,7 @@ def _generated(parameters: list[Parameter], *, method: bool) -> Callable[..., di
     own = "_"
     while any(parameter.name.startswith(own) for parameter in parameters):
         own += "_"
-    namespace: dict[str, Any] = {f"{own}list": list, f"{own}is_default": is_default}
+    namespace: dict[str, Any] = {f"{own}list": list, f"{own}type": type, f"{own}is_default": is_default}
     for number, parameter in enumerate(parameters):
         if parameter.default is not Parameter.empty:
             namespace[f"{own}{number}"] = parameter.default
@@ -149,10 +149,19 @@ def _body(parameters: list[Parameter], own: str, *, method: bool) -> list[str]:
         elif parameter.default is Parameter.empty:
             lines.append(f'{out}["{name}"] = {name}')
         else:
-            default = f"{own}{number}"
-            condition = f"{name} is not {default} and not {own}is_default({name}, {default})"
-            lines.append(f'if {condition}: {out}["{name}"] = {name}')
+            lines.append(f'if {_differs(parameter, number, own)}: {out}["{name}"] = {name}')
     return [*lines, f"return {out}"]
+
+
+def _differs(parameter: Parameter, number: int, own: str) -> str:
+    """The condition that an argument is not its default; `is_default` written out for scalars."""
+    name, default = parameter.name, f"{own}{number}"
+    if parameter.default is None:
+        return f"{name} is not {default}"
+    if type(parameter.default) in (bool, int, float, str):
+        kinds_differ = f"{own}type({name}) is not {own}type({default})"
+        return f"{name} is not {default} and ({kinds_differ} or {name} != {default})"
+    return f"{name} is not {default} and not {own}is_default({name}, {default})"
 
 
 _SINGLE = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
