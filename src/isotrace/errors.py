@@ -21,6 +21,7 @@
     │   └── RecordGapError                      content is absent: erased, withheld, truncated
     ├── RecordingError                          the recorder was used wrongly, or can't write
     │   └── JournalError (OSError)
+    │       └── RunInUseError               another process records a run with this id
     ├── StoreError
     │   ├── RunNotFoundError (LookupError)
     │   ├── AmbiguousRunError (LookupError)
@@ -203,6 +204,10 @@ class RecordingError(IsotraceError):
 
 class JournalError(RecordingError, OSError):
     """A journal can't be created, written or read."""
+
+
+class RunInUseError(JournalError):
+    """Another process records a run with this id, or did and its journal was not adopted yet."""
 
 
 # --- stores and formats -------------------------------------------------------------
