@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import orjson
 
@@ -75,32 +76,35 @@ def _reason_at(store: TraceStore, run_ids: tuple[str, str], step: int, tenant_id
     rows = [store.steps(run_id, tenant_id=tenant_id, start=step, stop=step + 1)[0] for run_id in run_ids]
     if any(row.determinism_hash is None for row in rows):
         return GAP_REASON
-    before, after = (
-        _step_of(store, run_id, row, tenant_id) for run_id, row in zip(run_ids, rows, strict=True)
-    )
-    if not _differ(before, after):
-        # What is left (category, code, retries) stands in the ledgers alone.
-        before, after = (store.ledger(run_id, tenant_id=tenant_id).record().steps[step] for run_id in run_ids)
+    before, after = map(_step_of, rows)
+    if before.context == after.context and before.skill_name == after.skill_name:
+        before.params, after.params = (
+            _params(store, run_id, row, tenant_id) for run_id, row in zip(run_ids, rows, strict=True)
+        )
+        if before.status is after.status and not _params_differ(before, after):
+            # What is left (category, code, retries) stands in the ledgers alone.
+            before, after = (
+                store.ledger(run_id, tenant_id=tenant_id).record().steps[step] for run_id in run_ids
+            )
     return step_reason(before, after)
 
 
-def _differ(before: TraceStep, after: TraceStep) -> bool:
-    """Whether two steps differ in what `_step_of` knows of them."""
-    return (before.context, before.skill_name, before.status) != (
-        after.context,
-        after.skill_name,
-        after.status,
-    ) or bool(diff_values(normalize(before.params), normalize(after.params), limit=1))
+def _params_differ(before: TraceStep, after: TraceStep) -> bool:
+    return bool(diff_values(normalize(before.params), normalize(after.params), limit=1))
 
 
-def _step_of(store: TraceStore, run_id: str, row: StepRow, tenant_id: str) -> TraceStep:
-    """As much of a step as its row and its params tell."""
+def _params(store: TraceStore, run_id: str, row: StepRow, tenant_id: str) -> dict[str, Any]:
     key = (row.start_seq, "params")
-    data = store.values(run_id, [key], tenant_id=tenant_id).get(key, b"{}")
+    found: dict[str, Any] = orjson.loads(store.values(run_id, [key], tenant_id=tenant_id).get(key, b"{}"))
+    return found
+
+
+def _step_of(row: StepRow) -> TraceStep:
+    """As much of a step as its row tells."""
     return TraceStep(
         step_index=row.step_index,
         skill_name=row.skill_name,
-        params=orjson.loads(data),
+        params={},
         status=TraceStatus(row.status),
         outcome_category="",
         outcome_code=None,

@@ -17,6 +17,7 @@ bounded before anything is unpacked, and a block that makes no sense is `RecordC
 from __future__ import annotations
 
 import sys
+from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
 from itertools import accumulate, repeat
 from typing import Annotated, Any, NamedTuple, TypeVar
@@ -267,7 +268,7 @@ class _ValueWriter:
 
     def __init__(self) -> None:
         self._encode = DeltaEncoder().encode
-        self.directory = _ValueDirectory([], [], [], [], [], [], [])
+        self._entries: list[tuple[int, int, int, int, int, int]] = []
         self._name_at: dict[str, int] = {}
         self._body: list[bytes] = []
         self._coded = 0
@@ -293,20 +294,18 @@ class _ValueWriter:
             again = prefix + suffix if slot in self._referred else len(data)
             self._again += again - self._referred.get(slot, 0)
             self._referred[slot] = again
-        directory = self.directory
-        directory.seqs.append(seq)
-        directory.name_at.append(self._name_at.setdefault(name, len(self._name_at)))
-        directory.slots.append(slot)
-        directory.prefixes.append(prefix)
-        directory.suffixes.append(suffix)
-        directory.lengths.append(len(middle))
+        name_at = self._name_at.setdefault(name, len(self._name_at))
+        self._entries.append((seq, name_at, slot, prefix, suffix, len(middle)))
         self._body.append(middle)
         self._coded += len(middle)
         self._expanded += len(data)
 
+    def __bool__(self) -> bool:
+        return bool(self._entries)
+
     def close(self, packer: Packer) -> Block:
-        directory = self.directory
-        directory.names = list(self._name_at)
+        columns = [list(column) for column in zip(*self._entries, strict=True)]
+        directory = _ValueDirectory(list(self._name_at), *columns)
         repetitive = self._expanded > self._coded * _REPETITIVE
         data = packer.pack(directory, self._body, repetitive=repetitive)
         return Block(VALUES, directory.seqs[0], directory.seqs[-1], data)
@@ -336,7 +335,7 @@ def value_blocks(
             writer = _ValueWriter()
         writer.add(seq, name, slot_key, data)
         last_seq = seq
-    if writer.directory.seqs:
+    if writer:
         yield writer.close(packer)
 
 
@@ -350,8 +349,12 @@ def read_values(
     directory, plain, start = _unpack(data, _VALUE_DECODER, run_id)
     offsets = _check_values(directory, len(plain) - start, run_id)
     names, slots = directory.names, directory.slots
-    keys = zip(directory.seqs, map(names.__getitem__, directory.name_at), strict=True)
-    chosen = {index: key for index, key in enumerate(keys) if wanted is None or key in wanted}
+    chosen = {
+        index: key
+        for index in _span(directory.seqs, wanted)
+        if (key := (directory.seqs[index], names[directory.name_at[index]]))
+        and (wanted is None or key in wanted)
+    }
     followed = {slots[index] for index in chosen} - {-1}
     found: dict[ValueKey, bytes] = {}
     if followed:
@@ -370,6 +373,14 @@ def read_values(
             if index in chosen:
                 found[chosen[index]] = value
     return found
+
+
+def _span(seqs: Sequence[int], wanted: Collection[ValueKey] | None) -> range:
+    """Where in a block the wanted events stand: a block is by `seq`, and most of it need not be looked at."""
+    if wanted is None:
+        return range(len(seqs))
+    asked = [seq for seq, _ in wanted]
+    return range(bisect_left(seqs, min(asked, default=0)), bisect_right(seqs, max(asked, default=-1)))
 
 
 def _check_values(directory: _ValueDirectory, body: int, run_id: str) -> list[int]:
