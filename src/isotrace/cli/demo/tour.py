@@ -58,7 +58,8 @@ class Tour:
         self._compare(first, second)
         self._replay(second)
         self._replay_changed(second)
-        self._say("", "Look around:", f"  cd {self.folder} && isotrace show @last")
+        command = "isotrace" if shutil.which("isotrace") else str(Path(sys.argv[0]).absolute())
+        self._say("", "Look around:", f"  cd {self.folder} && {command} show @last")
         return self.found
 
     # --- the stations ------------------------------------------------------------------
