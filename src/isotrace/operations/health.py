@@ -72,15 +72,15 @@ def _packages() -> Iterator[Check]:
 
 def _store(url: str | None, chosen: str) -> Iterator[Check]:
     file = store_file(chosen)
+    if file is not None and not file.exists():
+        yield Check("store", "ok", f"{chosen}: nothing recorded yet")
+        return
     try:
         store = open_store(url)
     except (IsotraceError, OSError) as error:
         yield Check("store", "fail", str(error))
         return
     try:
-        if file is not None and not file.exists():
-            yield Check("store", "ok", f"{chosen}: nothing recorded yet")
-            return
         size = f", {file.stat().st_size / 1e6:,.1f} MB" if file is not None else ""
         yield Check("store", "ok", f"{store.url}: {_count(store)}{size}")
         yield _integrity(store)
