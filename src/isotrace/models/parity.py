@@ -112,7 +112,7 @@ def _reason(
     before, after = original.steps[step], replay.steps[step]
     if None in ours[step:] or None in theirs[step:]:
         # What follows can't be known, so it explains nothing.
-        return step_reason(before, after)
+        return step_reason(before, after) or _UNSEEN
     counts = _counts(len(ours), len(theirs))
     surplus = len(theirs) - len(ours)
     if surplus > 0 and theirs[step + surplus :] == ours[step:]:
@@ -121,9 +121,10 @@ def _reason(
         return f"MISSING_STEP: {before.skill_name} is not in the replay; {counts}"
     if surplus == 0 and Counter(ours[step:]) == Counter(theirs[step:]):
         return f"REORDERED: {before.skill_name} comes later, {after.skill_name} comes first"
-    return step_reason(before, after)
+    return step_reason(before, after) or _UNSEEN
 
 
+_UNSEEN = "PARAMS_CHANGED: params differ in their canonical form"
 GAP_REASON = "RECORD_GAP: params are absent, so the steps can't be compared"
 
 
@@ -140,8 +141,11 @@ def _counts(original_steps: int, replay_steps: int) -> str:
     return f"step count: {original_steps} → {replay_steps}"
 
 
-def step_reason(before: TraceStep, after: TraceStep) -> str:
-    """What differs between two steps at one place, the cause before its consequences."""
+def step_reason(before: TraceStep, after: TraceStep) -> str | None:
+    """What differs between two steps at one place, the cause before its consequences.
+
+    None if nothing does that hashes see.
+    """
     if before.context and after.context and before.context.kind != after.context.kind:
         return f"KIND_CHANGED: kind: {before.context.kind} → {after.context.kind}"
     if before.skill_name != after.skill_name:
@@ -157,7 +161,9 @@ def step_reason(before: TraceStep, after: TraceStep) -> str:
         return f"ERROR_CHANGED: category: {before.outcome_category} → {after.outcome_category}"
     if before.outcome_code != after.outcome_code:
         return f"ERROR_CHANGED: code: {_value_text(before.outcome_code)} → {_value_text(after.outcome_code)}"
-    return f"RETRIES_CHANGED: retries: {before.retry_count} → {after.retry_count}"
+    if before.retry_count != after.retry_count:
+        return f"RETRIES_CHANGED: retries: {before.retry_count} → {after.retry_count}"
+    return None
 
 
 _LISTED = 3

@@ -9,9 +9,8 @@ import orjson
 
 from isotrace.compare import Level, Rules, TraceDiff, diff_traces, first_path_difference
 from isotrace.contracts import TraceStore
+from isotrace.errors import StoreCorruptError
 from isotrace.events import datetime_of
-from isotrace.hashing import normalize
-from isotrace.jsondiff import diff_values
 from isotrace.ledger import StepRow
 from isotrace.models import ParityResult, StepContext, TraceRecord, TraceStatus, TraceStep
 from isotrace.models.parity import GAP_REASON, end_reason, step_reason
@@ -55,12 +54,14 @@ def compare_stored(store: TraceStore, original: str, replay: str, *, tenant_id: 
     so the length of the runs hardly matters. The reason is what is to be seen at that one step;
     that a step was added, left out or moved shows only in what follows: `diff` says so.
 
-    Raises `RunNotFoundError`.
+    Raises `RunNotFoundError`, and `StoreCorruptError` where hashes differ that should not.
     """
     runs = [store.get(run_id, tenant_id=tenant_id) for run_id in (original, replay)]
     signatures = (runs[0].signature or "", runs[1].signature or "")
     lengths = (runs[0].summary.total_steps, runs[1].summary.total_steps)
 
+    if signatures[0] == signatures[1] != "" and lengths[0] == lengths[1]:
+        return ParityResult(True, *signatures)
     step = first_path_difference(
         *lengths,
         lambda k: store.path_at(original, k, tenant_id=tenant_id),
@@ -81,16 +82,19 @@ def _reason_at(store: TraceStore, run_ids: tuple[str, str], step: int, tenant_id
         before.params, after.params = (
             _params(store, run_id, row, tenant_id) for run_id, row in zip(run_ids, rows, strict=True)
         )
-        if before.status is after.status and not _params_differ(before, after):
-            # What is left (category, code, retries) stands in the ledgers alone.
-            before, after = (
-                store.ledger(run_id, tenant_id=tenant_id).record().steps[step] for run_id in run_ids
-            )
-    return step_reason(before, after)
-
-
-def _params_differ(before: TraceStep, after: TraceStep) -> bool:
-    return bool(diff_values(normalize(before.params), normalize(after.params), limit=1))
+    reason = step_reason(before, after)
+    if reason is None:
+        # What is left (category, code, retries) stands in the ledgers alone.
+        before, after = (store.ledger(run_id, tenant_id=tenant_id).record().steps[step] for run_id in run_ids)
+        reason = step_reason(before, after)
+    if reason is None:
+        raise StoreCorruptError(
+            "two steps have different hashes in the store, but not in their ledgers",
+            run_id=run_ids[1],
+            step=step,
+            hint="`isotrace rebuild` recomputes the hashes from the ledgers",
+        )
+    return reason
 
 
 def _params(store: TraceStore, run_id: str, row: StepRow, tenant_id: str) -> dict[str, Any]:
