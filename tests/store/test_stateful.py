@@ -10,7 +10,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from isotrace.contracts import TraceStore
 from isotrace.stores.sqlite import SqliteStore
-from isotrace.testing.mutants import OldestFirst
+from isotrace.testing.mutants.finding import OldestFirst
 from isotrace.testing.stateful import store_machine
 
 
