@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -67,3 +68,18 @@ def test_a_history_that_grows_in_the_middle_costs_what_was_added():
     assert encoder.encode("llm", head + b',{"role":"user"}' + tail) == Delta(
         0, len(head), len(tail), b',{"role":"user"}'
     )
+
+
+def test_a_delta_that_takes_a_byte_twice_or_grows_too_large_is_refused():
+    decoder = DeltaDecoder(slots=2, max_size=10)
+    decoder.decode(0, 0, 0, b"abcd")
+    assert decoder.decode(0, 2, 2, b"-") == b"ab-cd"
+    for prefix, suffix in ((3, 3), (6, 0), (0, 6)):
+        with pytest.raises(RecordCorruptError, match="beyond the string"):
+            decoder.decode(0, prefix, suffix, b"")
+    decoder.decode(1, 0, 0, b"12345")
+    for slot, prefix, middle in ((0, 5, b"x"), (1, 0, b"123456")):
+        with pytest.raises(RecordCorruptError, match="too large"):
+            decoder.decode(slot, prefix, 0, middle)
+    assert decoder.decode(1, 0, 0, b"1") == b"1"
+    assert decoder.decode(0, 5, 0, b"wxyz") == b"ab-cdwxyz"

@@ -25,7 +25,7 @@ JSON = st.recursive(
     max_leaves=6,
 )
 # Long values that begin and end alike, with cuts that fall into the middle of characters.
-HISTORIES = st.lists(st.sampled_from(["é", "😀", "x", '"', "\\", "\n"]), max_size=6).map(
+HISTORIES = st.lists(st.sampled_from(["é", "è", "ĩ", "😀", "😁", "🨀", "x", '"', "\\", "\n"]), max_size=6).map(
     lambda parts: ["h" * 1500, *parts, "é" * 600]
 )
 NAMES = st.sampled_from(["params", "outcome_data", "error", "raw_ids"])
@@ -54,6 +54,18 @@ def test_what_is_appended_is_read_back(events):
         assert content.events == want == memory.content().events
         assert not content.torn
         journal.remove()
+
+
+@given(st.lists(HISTORIES, min_size=2, max_size=4))
+def test_histories_that_differ_within_a_character_are_read_back(histories):
+    writer = LineWriter()
+    with tempfile.TemporaryFile() as stream:
+        stream.write(writer.header(JournalHeader("r", "t", bytes(32), 1)))
+        for seq, history in enumerate(histories):
+            stream.write(writer.event(seq, "step_chunk", 1, b"", {"chunk": value_bytes(history)}, "llm"))
+        stream.seek(0)
+        events = read_lines(stream, "test").events
+    assert [event.values for event in events] == [{"chunk": value_bytes(history)} for history in histories]
 
 
 def damaged(lines: list[bytes], cuts: list[tuple[int, bytes]]) -> bytes:

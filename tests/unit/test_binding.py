@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from isotrace.record.binding import is_default, make_binder, skill_signature
+from isotrace.record.binding import _generated, is_default, make_binder, skill_signature
 
 
 def plain(a, b): ...
@@ -151,6 +151,8 @@ def test_names_that_are_no_identifiers_never_reach_generated_code():
     signature = inspect.Signature()
     signature._parameters = {"x": evil}  # type: ignore[attr-defined]  # as above
     f.__signature__ = signature  # type: ignore[attr-defined]  # as above
+    with pytest.raises(ValueError, match="not a parameter's name"):
+        _generated([evil], method=False)
     with pytest.raises(TypeError):
         make_binder(f, method=False)((), {"a": 1})
 

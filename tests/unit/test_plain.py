@@ -209,6 +209,24 @@ def test_what_json_has_no_form_for_is_kept_by_the_name_of_its_type(value, name):
     assert str(losses[0]) == f"object at /a/0: {name}"
 
 
+def test_keys_that_only_their_own_class_tells_apart_are_both_kept():
+    class Key(str):
+        __slots__ = ()
+        __hash__ = object.__hash__
+
+        def __eq__(self, other):
+            return self is other
+
+    value = {Key("a"): 1, Key("a"): 2}
+    assert to_plain(value) == {"$iso:dict": [["a", 1], ["a", 2]]}
+
+
+def test_an_ordered_dict_keeps_its_own_order():
+    ordered = collections.OrderedDict(a=1, b=2)
+    ordered.move_to_end("a")
+    assert list(to_plain(ordered)) == ["b", "a"]
+
+
 def test_an_iterator_is_not_consumed():
     numbers = iter([1, 2, 3])
     to_plain({"n": numbers})

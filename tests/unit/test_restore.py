@@ -139,6 +139,15 @@ class Dog(pydantic.BaseModel):
     lives: int = 1
 
 
+class Small(pydantic.BaseModel):
+    x: int
+
+
+class Large(pydantic.BaseModel):
+    x: int
+    y: int
+
+
 class Tags(pydantic.RootModel[list[int]]):
     pass
 
@@ -234,6 +243,7 @@ RESTORED = [
     (Color.RED, Color | int),
     (5, Color | int),
     (True, int | bool),
+    (Large(x=1, y=2), Small | Large),  # Small would ignore half of it
     (["a"], list[int] | list[str]),
     ({"a": Cat()}, dict[str, Dog] | dict[str, Cat]),
 ]
