@@ -130,3 +130,13 @@ def test_main_returns_the_exit_code(store_url: str, capsys: pytest.CaptureFixtur
 def test_runner_of_click_sees_the_same_codes(store_url: str) -> None:
     assert CliRunner().invoke(app, ["diff", "a", "b"]).exit_code == 1
     assert CliRunner().invoke(app, ["diff", "a", "a"]).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "command", [["show", "aaa"], ["show", "aaa", "--step", "3"], ["diff", "aaa", "bbb"], ["ls"]]
+)
+def test_terminal_without_unicode_gets_stand_ins(program: Callable[..., Any], command: list[str]) -> None:
+    said = program(*command, env={"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"})
+    assert said.code in (0, 1), said.err
+    assert said.out.isascii()
+    assert "Traceback" not in said.err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import importlib
+import io
 import os
 import shutil
 import sys
@@ -88,9 +89,20 @@ def _show_warning(message: Warning | str, category: type[Warning], *_: object, *
     click.echo(visible(f"isotrace: {label}: {message}"), err=True)
 
 
+def _survive_encoding(argv: list[str]) -> None:
+    """Recorded text may hold what the terminal's encoding does not have: it is shown escaped.
+
+    Not for `run`: the streams are the program's then.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if argv[:1] != ["run"] and isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def _run(call: Callable[[], Any], argv: list[str]) -> int:
     """Calls, and turns every way it can end into an exit code and, on failure, one paragraph on
     stderr (and with `--json` an error object on stdout)."""
+    _survive_encoding(argv)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("always", IsotraceWarning)

@@ -45,6 +45,7 @@ class Glyphs:
     rule: str
     flag: str
     divider: str
+    changed: str
     other: str
 
 
@@ -57,6 +58,7 @@ _UNICODE = Glyphs(
     rule="─",
     flag="⚑",
     divider="│",
+    changed="≠",
     other="•",
 )
 _ASCII = Glyphs(
@@ -68,6 +70,7 @@ _ASCII = Glyphs(
     rule="-",
     flag="!",
     divider="|",
+    changed="!",
     other=".",
 )
 
@@ -96,6 +99,10 @@ def say(console: Console, text: Text) -> None:
 
 def print_row(console: Console, text: Text) -> None:
     """Prints one line as it is: laid out already, or to be copied whole."""
+    if console.color_system is None:
+        # A timeline of 10,000 steps in a pipe: rendering what has no style would take seconds.
+        console.file.write(f"{text.plain}\n")
+        return
     console.print(text, no_wrap=True, overflow="ignore", crop=False)
 
 

@@ -53,7 +53,7 @@ def _print_place(console: Console, record: TraceRecord, index: int) -> None:
         here = step.step_index == index
         kind = step.context.kind if step.context else "tool"
         line = Text.assemble(
-            ("≠ " if here else f"{glyphs.statuses['success']} ", "bold red" if here else "green"),
+            (f"{glyphs.changed if here else glyphs.statuses['success']} ", "bold red" if here else "green"),
             (f"{step.step_index:>3} {glyphs.kinds.get(kind, glyphs.other)} ", "dim"),
             (visible(step.skill_name), "bold" if here else ""),
         )

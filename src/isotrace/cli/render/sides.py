@@ -154,9 +154,10 @@ class _Sides:
 
     def _print_row(self, row: int) -> None:
         pair = self.alignment[row]
-        sign, style = _OPS[str(pair.op)]
-        left = self._step(self.original, pair.original_index, str(pair.op))
-        right = self._step(self.replay, pair.replay_index, str(pair.op))
+        sign, style = _OPS[pair.op]
+        sign = self.glyphs.changed if pair.op == "changed" else sign
+        left = self._step(self.original, pair.original_index, pair.op)
+        right = self._step(self.replay, pair.replay_index, pair.op)
         left_more, right_more = self._difference(row, pair) if _cut(left, right) else (None, None)
         if self.two:
             self._print_two(sign, style, left or Text(), right or Text())
