@@ -108,11 +108,11 @@ def moment(text: str, now: datetime) -> datetime:
 
     Raises `UsageError`.
     """
-    if match := _AGO.fullmatch(text.strip()):
-        return now - timedelta(seconds=int(match[1]) * _SECONDS[match[2]])
     try:
+        if match := _AGO.fullmatch(text.strip()):
+            return now - timedelta(seconds=int(match[1]) * _SECONDS[match[2]])
         parsed = datetime.fromisoformat(text.strip())
-    except ValueError:
+    except (ValueError, OverflowError):
         raise UsageError(
             f"{text!r} is not a time",
             expected="ISO 8601 such as 2026-11-22 or 2026-11-22T13:00Z, or an age such as 30m, 2h, 7d",
