@@ -88,23 +88,34 @@ class LineWriter:
         self, seq: int, type_: str, time_us: int, facts: bytes, values: Mapping[str, bytes], slot: Hashable
     ) -> bytes:
         """One event's line. `facts` is JSON without its braces; `slot` says what the values resemble."""
-        plain = b""
-        coded = b""
+        plain = coded = b""
         for name, data in values.items():
             key = name.encode()
             if len(data) >= _MIN_DELTA:
-                delta = self._deltas.encode((slot, name), data)
-                if delta is not None:
-                    coded += b',"%b":' % key if coded else b'"%b":' % key
-                    if delta.prefix or delta.suffix:
-                        coded += _delta_json(delta, data)
-                        continue
-                    coded += b'[%d,0,0,""]' % delta.slot
-            plain += b',"%b":%b' % (key, data) if plain else b'"%b":%b' % (key, data)
-        return framed(
-            b'{"q":%d,"t":"%b","u":%d,"f":{%b},"v":{%b}%b}'
-            % (seq, type_.encode(), time_us, facts, plain, b',"d":{%b}' % coded if coded else b"")
+                reference, is_whole = self._reference((slot, name), data)
+                coded += b',"%b":%b' % (key, reference)
+                if not is_whole:
+                    continue
+            plain += b',"%b":%b' % (key, data)
+        more = b',"d":{%b}' % coded[1:] if coded else b""
+        body = b'{"q":%d,"t":"%b","u":%d,"f":{%b},"v":{%b}%b}' % (
+            seq,
+            type_.encode(),
+            time_us,
+            facts,
+            plain[1:],
+            more,
         )
+        return b"%08x %08x %b\n" % (len(body), crc32(body), body)
+
+    def _reference(self, key: Hashable, data: bytes) -> tuple[bytes, bool]:
+        """What stands in `d` for a value; and whether nothing of it is in its slot yet, so that it has
+        to be written whole."""
+        delta = self._deltas.encode(key, data)
+        assert delta is not None  # only a value shorter than `_MIN_DELTA` has none
+        if delta.prefix or delta.suffix:
+            return _delta_json(delta, data), False
+        return b'[%d,0,0,""]' % delta.slot, True
 
 
 def framed(body: bytes) -> bytes:
@@ -177,7 +188,7 @@ def read_lines(stream: BinaryIO, where: str) -> JournalContent:
             content.torn = True
             break
         event = _event(body, decoder, where, seq)
-        total += sum(len(data) for data in event.values.values() if isinstance(data, bytes))
+        total += sum(map(len, event.values.values()))  # type: ignore[arg-type]  # nothing is erased here
         if total > MAX_TOTAL:
             raise JournalError(
                 "a journal is too large to be read", where=where, expected=f"{MAX_TOTAL} bytes"
@@ -200,25 +211,30 @@ def _read_header(stream: BinaryIO, left: int, where: str) -> tuple[JournalHeader
 
 def _next_body(stream: BinaryIO, left: int, where: str, number: int) -> tuple[bytes | None, int]:
     """The next line's body and how much of the file is left; None for a torn last line."""
-    place = f"{where}, line {number + 1}"
     head = stream.read(min(_HEAD, left))
     if len(head) == _HEAD and _HEAD_FORM.fullmatch(head):
         length = int(head[:8], 16)
         if length <= MAX_LINE and length < left - _HEAD:
-            body = stream.read(length + 1)
+            body, end = stream.read(length), stream.read(1)
             left -= _HEAD + length + 1
-            if body[-1:] == b"\n" and crc32(body[:-1]) == int(head[9:17], 16):
-                return body[:-1], left
+            if end == b"\n" and crc32(body) == int(head[9:17], 16):
+                return body, left
             # Blocks that a power cut kept from the disk read as zeros; JSON holds none.
-            if left == 0 and b"\0" in body:
+            if left == 0 and b"\0" in body + end:
                 return None, 0
-            raise RecordCorruptError("a journal's line is damaged", where=place, expected="its checksum")
+            raise RecordCorruptError(
+                "a journal's line is damaged", where=_place(where, number), expected="its checksum"
+            )
     # No line can be read here. If a line ends further on, then this is damage, not a torn write.
     if _holds_line_feed(head, stream):
         raise RecordCorruptError(
-            "a journal's line is damaged", where=place, expected="a length and a checksum"
+            "a journal's line is damaged", where=_place(where, number), expected="a length and a checksum"
         )
     return None, 0
+
+
+def _place(where: str, number: int) -> str:
+    return f"{where}, line {number + 1}"
 
 
 def _holds_line_feed(head: bytes, stream: BinaryIO) -> bool:
@@ -252,7 +268,6 @@ def _header(body: bytes, where: str) -> JournalHeader:
 
 
 def _event(body: bytes, decoder: DeltaDecoder, where: str, seq: int) -> Event:
-    place = f"{where}, line {seq + 2}"
     try:
         line = _decode_line(body)
         values: dict[str, Any] = {name: bytes(data) for name, data in line.v.items()}
@@ -263,10 +278,14 @@ def _event(body: bytes, decoder: DeltaDecoder, where: str, seq: int) -> Event:
             else:
                 values[name] = decoder.decode(slot, prefix, suffix, middle.encode())
     except RecordCorruptError as error:
-        error.where = place
+        error.where = _place(where, seq + 1)
         raise
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise RecordCorruptError("a journal's line is no event", where=place, got=str(error)) from None
+        raise RecordCorruptError(
+            "a journal's line is no event", where=_place(where, seq + 1), got=str(error)
+        ) from None
     if line.q != seq:
-        raise RecordCorruptError("a journal's events are out of order", where=place, expected=seq, got=line.q)
+        raise RecordCorruptError(
+            "a journal's events are out of order", where=_place(where, seq + 1), expected=seq, got=line.q
+        )
     return Event(seq, line.t, line.u, line.f, values)
