@@ -12,10 +12,11 @@ from typing import Any
 
 from isotrace.contracts import TraceStore
 from isotrace.errors import NoEntryPointError, UsageError
-from isotrace.operations.replaying import replay
-from isotrace.record.context import RunInfo, run_opener
+from isotrace.operations.replaying import OPENS_RUN, replay
+from isotrace.record.context import Driver, Opener, RunInfo, run_opener
 from isotrace.record.runs import set_program
 from isotrace.record.sealer import observed
+from isotrace.record.spec import SkillSpec
 from isotrace.replay import ReplayResult, named_function
 
 
@@ -76,20 +77,10 @@ def replayable_program(entry: Mapping[str, Any], run_id: str) -> Callable[[], No
         )
 
     def program() -> None:
-        opener = run_opener.get()
-        attached = False
-
-        def once(info: RunInfo) -> Any:
-            nonlocal attached
-            if attached:
-                raise _Finished
-            attached = True
-            return opener(info) if opener is not None else None
-
         folder = str(entry.get("cwd", ""))
         if Path(folder).is_dir():
             os.chdir(folder)
-        token = run_opener.set(once)
+        token = run_opener.set(_FirstRun(run_opener.get()))
         try:
             execute(entry)
         except _Finished:
@@ -97,7 +88,28 @@ def replayable_program(entry: Mapping[str, Any], run_id: str) -> Callable[[], No
         finally:
             run_opener.reset(token)
 
+    setattr(program, OPENS_RUN, True)
     return program
+
+
+class _FirstRun:
+    """Lets the program's first run be the one that is replayed; what comes after it is not."""
+
+    def __init__(self, opener: Opener | None) -> None:
+        self._opener = opener
+        self._first: Driver | None = None
+
+    def __call__(self, info: RunInfo) -> Driver | None:
+        if self._first is not None and self._first.closed:
+            raise _Finished
+        self._first = self._opener(info) if self._opener is not None else None
+        return self._first
+
+    def outside(self, spec: SkillSpec) -> None:
+        if self._first is not None and self._first.closed:
+            raise _Finished
+        if self._opener is not None:
+            self._opener.outside(spec)
 
 
 def replay_again(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +16,9 @@ from isotrace.record.home import default_tenant
 from isotrace.record.skills import ENTRY_ATTRIBUTE
 from isotrace.replay import Replay, ReplayResult, agent_of, recorded_call
 
+OPENS_RUN = "__isotrace_opens_run__"
+"""Set on a function that is no body of a run, but a program that opens it."""
+
 
 def replay(
     run: str | TraceRecord,
@@ -29,16 +31,16 @@ def replay(
 ) -> ReplayResult:
     """Runs an agent's code again with its steps served from the record: offline, without effects.
 
-    `run` is a run id, a unique prefix, `@last`, or a record. `function` takes no arguments and stands for
-    the body of a `with isotrace.run():`, opening the run itself; an `@agent` function is called with
+    `run` is a run id, a unique prefix, `@last`, or a record. `function` takes no arguments and is the
+    body of a `with isotrace.run():`, or opens the run itself; an `@agent` function is called with
     the recorded input. Without it the recorded entry point is followed, if the run was recorded on
     this machine. A coroutine function gets an event loop of its own.
 
     Raises `RunNotFoundError`, `AmbiguousRunError`, `NoEntryPointError`; `ReplayError` where nothing
     was replayed. What differs is in the result, not an error.
     """
-    session, call = _prepare(run, function, mode, store, tenant_id, stall_after_s)
-    return session.run(call)
+    session, call, body = _prepare(run, function, mode, store, tenant_id, stall_after_s)
+    return session.run(call, body=body)
 
 
 async def areplay(
@@ -51,8 +53,8 @@ async def areplay(
     stall_after_s: float = 2.0,
 ) -> ReplayResult:
     """`replay` for code that is inside an event loop already."""
-    session, call = _prepare(run, function, mode, store, tenant_id, stall_after_s)
-    return await session.arun(call)
+    session, call, body = _prepare(run, function, mode, store, tenant_id, stall_after_s)
+    return await session.arun(call, body=body)
 
 
 def _prepare(
@@ -62,23 +64,27 @@ def _prepare(
     store: TraceStore | str | None,
     tenant_id: str | None,
     stall_after_s: float,
-) -> tuple[Replay, Callable[[], Any]]:
+) -> tuple[Replay, Callable[[], Any], bool]:
+    """The replay, what to call in it, and whether that may be the body of the run."""
     flush()
     source, local = _source(run, store, tenant_id or default_tenant())
     session = Replay(source, mode=mode, stall_after_s=stall_after_s)
     started = session.record.started
     run_id = str(started.facts["run_id"])
+    if function is not None and not hasattr(function, ENTRY_ATTRIBUTE):
+        return session, function, not hasattr(function, OPENS_RUN)
     given = started.value("input")
+    if isinstance(given, Erased):
+        raise ReplayError("the run's input was erased, so the agent can't be called with it", run_id=run_id)
+    entry = started.facts.get("entry_point")
     if function is None:
-        entry = started.facts.get("entry_point")
-        function = _recorded_agent(entry, local, run_id)
-    if hasattr(function, ENTRY_ATTRIBUTE):
-        if isinstance(given, Erased):
-            raise ReplayError(
-                "the run's input was erased, so the agent can't be called with it", run_id=run_id
-            )
-        return session, recorded_call(function, given)
-    return session, function
+        _check_entry(entry, local, run_id)
+
+    def call() -> Any:
+        # Inside the replay: the agent's module is imported under guard.
+        return recorded_call(function or agent_of(entry or {}, run_id), given)()
+
+    return session, call, False
 
 
 def _source(
@@ -102,7 +108,8 @@ def _source(
             opened.close()
 
 
-def _recorded_agent(entry: Any, local: bool, run_id: str) -> Callable[..., Any]:
+def _check_entry(entry: Any, local: bool, run_id: str) -> None:
+    """Raises `NoEntryPointError` unless the run's entry point can and may be followed."""
     if not isinstance(entry, dict):
         raise NoEntryPointError(
             "the run records no entry point",
@@ -122,10 +129,6 @@ def _recorded_agent(entry: Any, local: bool, run_id: str) -> Callable[..., Any]:
             run_id=run_id,
             hint="`isotrace replay` runs programs again; from Python, pass a function",
         )
-    function = agent_of(entry, run_id)
-    if inspect.isgeneratorfunction(function):
-        raise NoEntryPointError("the recorded entry point is a generator", run_id=run_id)
-    return function
 
 
 __all__ = ["areplay", "replay"]

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextvars import ContextVar
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable
+from contextlib import suppress
+from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Protocol
@@ -62,16 +63,25 @@ class RunEnding:
     error: BaseException | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def failed(self) -> bool:
+        """Whether it ended with an error. `sys.exit()` without one is a way to return."""
+        if isinstance(self.error, SystemExit):
+            return self.error.code not in (None, 0)
+        return self.error is not None
+
 
 class Driver(Protocol):
     """What stands behind a run: the recorder while it is live, the player while it is replayed.
 
     Every method gets the branch that the call was made in, and raises what the agent must see.
+    `run` is the object that the agent's code has of it.
     """
 
     info: RunInfo
     scheduler: Scheduler
     closed: bool
+    run: Any
 
     def close(self, ending: RunEnding) -> None:
         """The run ended; called once."""
@@ -97,25 +107,34 @@ class Driver(Protocol):
 
     def stream(
         self, spec: SkillSpec, branch: Branch, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Iterator[Any]:
+    ) -> Generator[Any, Any, Any]:
         """One step of a generator function; it starts at the first `next`."""
         ...
 
     def astream(
         self, spec: SkillSpec, branch: Branch, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> AsyncIterator[Any]:
+    ) -> AsyncGenerator[Any, Any]:
         """One step of an async generator function."""
         ...
 
     def timer(
-        self, name: str, branch: Branch, delay: float | None, when: float, fired: Callable[[], None]
+        self,
+        name: str,
+        branch: Branch,
+        delay: float | None,
+        when: float,
+        fired: Callable[[], None],
+        failed: Callable[[BaseException], None],
     ) -> Any:
         """A timer of the agent's own code; `fired` is called in its turn. Has `cancel()`.
 
         `delay` is what the code asked for in seconds (None if it named a moment), `when` the
-        moment on the loop's clock.
+        moment on the loop's clock. `failed` is called instead where a replay ends the wait.
         """
         ...
+
+
+_THREAD = "thread "
 
 
 def lineage_json(lineage: Lineage) -> bytes:
@@ -123,24 +142,50 @@ def lineage_json(lineage: Lineage) -> bytes:
     return orjson.dumps(lineage)
 
 
+class Control:
+    """Who runs a branch's code. `worker`: the thread's place in the schedule, for a thread of ours.
+    `ordered` is False for a thread that the schedule does not know of."""
+
+    __slots__ = ("ordered", "thread", "worker")
+
+    def __init__(self, *, ordered: bool = True) -> None:
+        self.thread = get_ident()
+        self.worker: Worker | None = None
+        self.ordered = ordered
+
+
 class Branch:
-    """One line of control in a run: the root, a task, a thread of ours, or a keyed branch.
+    """One line of control in a run: the root, a task, a thread, or a keyed branch.
 
     Its counter numbers its steps and the branches that it opens, so a lineage is the same in
     every execution of the same code, whatever the schedule.
     """
 
-    __slots__ = ("_random", "count", "driver", "last_us", "path", "prefix_json", "reads", "thread", "worker")
+    __slots__ = (
+        "_keyed",
+        "_keyed_at",
+        "_random",
+        "control",
+        "count",
+        "driver",
+        "last_step",
+        "last_us",
+        "path",
+        "prefix_json",
+        "reads",
+    )
 
-    def __init__(self, driver: Driver, path: Lineage, last_us: int) -> None:
+    def __init__(self, driver: Driver, path: Lineage, last_us: int, control: Control | None = None) -> None:
         self.driver = driver
         self.path = path
         self.count = 0
         self.reads = 0
         self.last_us = last_us
-        self.thread = get_ident()
-        self.worker: Worker | None = None
+        self.last_step = path
+        self.control = control or Control()
         self.prefix_json = lineage_json(path)[:-1] + (b"," if path else b"")
+        self._keyed: dict[str, Branch] = {}
+        self._keyed_at = 0
         self._random: random.Random | None = None
 
     def next(self) -> int:
@@ -154,24 +199,49 @@ class Branch:
         return Branch(self.driver, (*self.path, self.next()), self.last_us)
 
     def keyed(self, key: str) -> Branch:
-        """A branch at the current number, told apart by its key; the counter stays."""
-        return Branch(self.driver, (*self.path, self.count, key), self.last_us)
+        """The branch at the current number that is told apart by its key; the counter stays.
+
+        The same key at the same number is the same branch, and goes on where it was left.
+        """
+        found = self._keys().get(key)
+        if found is None:
+            found = Branch(self.driver, (*self.path, self.count, key), self.last_us, self.control)
+            self._keyed[key] = found
+        return found
+
+    def _keys(self) -> dict[str, Branch]:
+        """The keyed branches at the current number; those before it are never entered again."""
+        if self._keyed_at != self.count:
+            self._keyed, self._keyed_at = {}, self.count
+        return self._keyed
+
+    def thread(self) -> Branch:
+        """A new branch for a thread that the schedule does not know of, keyed by how many there are at
+        the current number: libraries start threads when they like, which must not move our steps."""
+        number = sum(key.startswith(_THREAD) for key in self._keys())
+        branch = self.keyed(f"{_THREAD}{number}")
+        branch.control = Control(ordered=False)
+        return branch
 
     @property
     def random(self) -> random.Random:
         """The random stream of this branch, from the run's seed and the branch's lineage."""
         if self._random is None:
-            material = H(
-                "isotrace/v1/random", self.driver.info.seed.to_bytes(8, "big"), lineage_json(self.path)
-            )
-            self._random = random.Random(int.from_bytes(material, "big"))
+            self._random = random_stream(self.driver.info.seed, self.path)
         return self._random
+
+
+def random_stream(seed: int, lineage: Lineage) -> random.Random:
+    """The stream of numbers that belongs to this place of a run."""
+    material = H("isotrace/v1/random", seed.to_bytes(8, "big"), lineage_json(lineage))
+    return random.Random(int.from_bytes(material, "big"))
 
 
 class Step:
     """A step that is under way: what its end still needs, and what the body adds to it."""
 
     __slots__ = (
+        "_random",
         "attempts",
         "branch",
         "child_run_id",
@@ -193,43 +263,90 @@ class Step:
         self.attempts = 0
         self.child_run_id: str | None = None
         self.marks: list[str] = []
+        self._random: random.Random | None = None
+
+    @property
+    def random(self) -> random.Random:
+        """The random stream of this step's body. Its own: a replay does not run the body, and the
+        branch's stream must go on from the same place."""
+        if self._random is None:
+            self._random = random_stream(self.branch.driver.info.seed, self.lineage)
+        return self._random
 
 
 class Ending:
-    """How a step ended: the facts and values of its `step_finished`, until it is delivered."""
+    """How a step ended: the facts and values of its `step_finished`, until it is delivered.
 
-    __slots__ = ("duration_ms", "facts", "step", "values")
+    `facts` and `extra` are JSON members, each after a comma; `extra` holds however it is delivered.
+    """
 
-    def __init__(self, step: Step, facts: bytes, values: dict[str, bytes]) -> None:
+    __slots__ = ("duration_ms", "extra", "facts", "step", "values")
+
+    def __init__(self, step: Step, facts: bytes, values: dict[str, bytes], extra: bytes = b"") -> None:
         self.step = step
         self.facts = facts
         self.values = values
+        self.extra = extra
         self.duration_ms = 0.0
-
-    @property
-    def delivered(self) -> bool:
-        return b'"delivered":false' not in self.facts
 
 
 def ended_by_agent(error: BaseException) -> bool:
-    """Whether the agent's own code ended a step (it cancelled the task, closed the stream, was
-    interrupted), in contrast to an error that the step's call gave."""
-    if isinstance(error, (GeneratorExit, KeyboardInterrupt, SystemExit)):
-        return True
-    if not isinstance(error, asyncio.CancelledError):
-        return False
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+    """Whether the agent's own code ended a step (it cancelled the task, closed the coroutine), in
+    contrast to an error that the step's call gave."""
+    if isinstance(error, asyncio.CancelledError):
+        task = asyncio.current_task()
+        return task is not None and task.cancelling() > 0
+    return isinstance(error, GeneratorExit)
 
 
 current_branch: ContextVar[Branch | None] = ContextVar("isotrace_branch", default=None)
 current_step: ContextVar[Step | None] = ContextVar("isotrace_step", default=None)
 
+Tokens = list[tuple[ContextVar[Any], Token[Any]]]
 
-run_opener: ContextVar[Callable[[RunInfo], Driver | None] | None] = ContextVar(
-    "isotrace_opener", default=None
-)
-"""Set while a replay waits for its run: gives the driver for a run that opens, or None to record it."""
+
+def set_all(values: Iterable[tuple[ContextVar[Any], Any]]) -> Tokens:
+    """Sets context variables; `reset_all` takes it back."""
+    return [(variable, variable.set(value)) for variable, value in values]
+
+
+def reset_all(tokens: Tokens) -> None:
+    """Sets context variables back, unless this is another context by now: then they are gone anyway.
+
+    Frameworks enter and leave in two contexts, and the collector closes what is left from any.
+    """
+    for variable, token in reversed(tokens):
+        with suppress(ValueError):
+            variable.reset(token)
+
+
+def enter_body(step: Step) -> Tokens:
+    """A step's body runs from here on; skills that it calls are plain calls. Ends with `reset_all`."""
+    return [(current_branch, current_branch.set(None)), (current_step, current_step.set(step))]
+
+
+class Opener(Protocol):
+    """Stands where a replay waits for its run."""
+
+    def __call__(self, info: RunInfo) -> Driver | None:
+        """The driver for a run that opens, or None to record it."""
+        ...
+
+    def outside(self, spec: SkillSpec) -> None:
+        """A skill is about to be called outside of any run, which is a plain call. Raises to forbid it."""
+        ...
+
+
+run_opener: ContextVar[Opener | None] = ContextVar("isotrace_opener", default=None)
+"""Set while a replay waits for its run, and while that is open."""
+
+
+def outside_of_runs(spec: SkillSpec) -> None:
+    """A skill is called outside of any run, or inside another skill: a plain call, unless a replay
+    has to forbid it."""
+    opener = run_opener.get()
+    if opener is not None and current_step.get() is None:
+        opener.outside(spec)
 
 
 def live_branch() -> Branch | None:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 DEFAULT_STORE = "./.isotrace/traces.db"
+IN_MEMORY = "memory:"
 
 
 def default_store_url() -> str:
@@ -19,7 +20,7 @@ def journal_folder(url: str) -> Path | None:
     A store elsewhere has its journals in `$XDG_STATE_HOME/isotrace/journals`, by its URL, because a
     live run is always written to this machine's disk first.
     """
-    if url.startswith("memory:"):
+    if url.startswith(IN_MEMORY):
         return None
     url = url.removeprefix("sqlite:///")
     if "://" not in url:

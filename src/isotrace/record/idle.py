@@ -1,81 +1,59 @@
-"""When an event loop has nothing else to do.
+"""When a run's code in an event loop has nothing to do.
 
-asyncio's own loops show their ready queue. uvloop keeps its queue in C; there, every callback that is
-scheduled is counted instead: if no callback was scheduled between two looks, each made from a
-callback at the end of the queue, then nothing was ready in between.
+Only the run's own callbacks count, told by the branch in their context: a server's loop is never
+without any. asyncio's own loops show their ready queue. uvloop keeps its queue in C; there, the run's
+callbacks are counted as they are scheduled: if none was scheduled between two looks, each made
+from a callback at the end of the queue, then none was ready in between.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextvars
-import sys
 from collections.abc import Callable
-from typing import Any
+from contextvars import Context
+from typing import TYPE_CHECKING, Any
 
-_EMPTY = contextvars.Context()
+from isotrace.record.context import current_branch
 
-
-class _Counter:
-    """How many callbacks were scheduled on loops that don't show their queue."""
-
-    def __init__(self) -> None:
-        self.scheduled = 0
+if TYPE_CHECKING:
+    from isotrace.record.scheduler import Scheduler
 
 
-_counter = _Counter()
-_plain_call_soon: Callable[..., Any] | None = None
-
-
-def idle_probe(loop: asyncio.AbstractEventLoop) -> Callable[[], bool]:
-    """A function that says, called from a callback of `loop`, whether nothing else is ready."""
+def idle_probe(loop: asyncio.AbstractEventLoop, scheduler: Scheduler) -> Callable[[], bool]:
+    """A function that says, called from a callback of `loop`, whether nothing of the run is ready."""
     queue = getattr(loop, "_ready", None)
-    if queue is not None:
-        return lambda: not queue
+    if queue is None:
+        return _counting_probe(scheduler)
+
+    def idle() -> bool:
+        # Copied in one go: other threads append to it.
+        for handle in queue.copy():
+            branch = handle._context.get(current_branch)
+            if branch is not None and branch.driver.scheduler is scheduler and not handle._cancelled:
+                return False
+        return True
+
+    return idle
+
+
+def _counting_probe(scheduler: Scheduler) -> Callable[[], bool]:
     seen = -1
 
     def idle() -> bool:
         nonlocal seen
-        quiet, seen = seen == _counter.scheduled, _counter.scheduled
+        quiet, seen = seen == scheduler.scheduled, scheduler.scheduled
         return quiet
 
     return idle
 
 
-def quiet_call_soon(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
-    """Schedules a callback that does not count as the agent's activity."""
-    if _plain_call_soon is not None and not hasattr(loop, "_ready"):
-        _plain_call_soon(loop, callback, context=_EMPTY)
-    else:
-        loop.call_soon(callback, context=_EMPTY)
+def counting_callbacks(plain: Callable[..., Any]) -> Callable[..., Any]:
+    """`call_soon` or `call_soon_threadsafe` of a loop that hides its queue, counting what a run schedules."""
 
-
-def count_callbacks() -> Callable[[], None] | None:
-    """Begins to count callbacks on uvloop's loops, if uvloop is in use; returns the way back."""
-    global _plain_call_soon
-    uvloop = sys.modules.get("uvloop")
-    loop_class: Any = getattr(uvloop, "Loop", None)
-    if loop_class is None or "call_soon" in vars(loop_class):
-        return None
-    plain = loop_class.call_soon
-    plain_threadsafe = loop_class.call_soon_threadsafe
-
-    def call_soon(self: Any, callback: Any, *args: Any, context: Any = None) -> Any:
-        _counter.scheduled += 1
+    def schedule(self: Any, callback: Any, *args: Any, context: Context | None = None) -> Any:
+        branch = current_branch.get() if context is None else context.get(current_branch)
+        if branch is not None:
+            branch.driver.scheduler.scheduled += 1
         return plain(self, callback, *args, context=context)
 
-    def call_soon_threadsafe(self: Any, callback: Any, *args: Any, context: Any = None) -> Any:
-        _counter.scheduled += 1
-        return plain_threadsafe(self, callback, *args, context=context)
-
-    loop_class.call_soon = call_soon
-    loop_class.call_soon_threadsafe = call_soon_threadsafe
-    _plain_call_soon = plain
-
-    def restore() -> None:
-        global _plain_call_soon
-        del loop_class.call_soon
-        del loop_class.call_soon_threadsafe
-        _plain_call_soon = None
-
-    return restore
+    return schedule

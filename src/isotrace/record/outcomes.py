@@ -46,16 +46,24 @@ _MESSAGE_LIMIT = 10_000
 
 def http_status(error: BaseException) -> int | None:
     """The HTTP status that an error of a client library carries, if it carries one."""
-    for holder in (error, getattr(error, "response", None)):
-        status = getattr(holder, "status_code", None) or getattr(holder, "status", None)
+    for holder in (error, _read(error, "response")):
+        status = _read(holder, "status_code") or _read(holder, "status")
         if type(status) is int and 100 <= status <= 599:
             return status
     return None
 
 
+def _read(holder: Any, name: str) -> Any:
+    """An attribute of somebody's error, which may be a property that raises."""
+    try:
+        return getattr(holder, name, None)
+    except Exception:  # noqa: BLE001  # whatever it raises, the agent must see the error itself
+        return None
+
+
 def classify(error: BaseException) -> tuple[str, str]:
     """`(outcome_category, outcome_code)` of an exception."""
-    name = type(error).__qualname__
+    name = type(error).__qualname__.encode(errors="replace").decode()
     if isinstance(error, RecordedError) and error.code:
         name = error.code
     status = http_status(error)
@@ -67,15 +75,16 @@ def classify(error: BaseException) -> tuple[str, str]:
     return "PERMANENT", name
 
 
-def error_value(error: BaseException) -> dict[str, Any]:
+def error_value(error: BaseException | None) -> dict[str, Any]:
     """An exception as a plain value: its message, and its arguments where JSON can hold them."""
     try:
         message = str(error)
-    except Exception:
+    except Exception:  # noqa: BLE001  # its own code can raise anything
         message = "<the error's text could not be read>"
     value: dict[str, Any] = {"type": type(error).__qualname__, "message": message[:_MESSAGE_LIMIT]}
-    if len(message) <= _MESSAGE_LIMIT and len(error.args) <= 8:
-        value["args"] = to_plain(list(error.args))
+    args = _read(error, "args")
+    if isinstance(args, tuple) and len(message) <= _MESSAGE_LIMIT and len(args) <= 8:
+        value["args"] = list(args)
     return to_plain(value)  # type: ignore[no-any-return]  # a dict of strings stays a dict
 
 
@@ -94,8 +103,7 @@ def rebuild_error(value: Any, code: str | None, raises: tuple[type[BaseException
     args = from_plain(value.get("args", [message]))
     try:
         error = known(*args)
-    except Exception:
-        # A class whose constructor wants more than it keeps in `args`.
+    except Exception:  # noqa: BLE001  # a constructor may want more than it keeps in `args`
         error = known.__new__(known, *args)
         error.args = tuple(args)
     return error  # type: ignore[no-any-return]  # `known` is an exception class

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar, Token
 from datetime import UTC, datetime
 from random import Random
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from isotrace.clock import SYSTEM, Clock
 from isotrace.errors import FieldError, RecordingError, UsageError
@@ -20,14 +21,20 @@ from isotrace.record.context import (
     Driver,
     RunEnding,
     RunInfo,
+    Step,
+    Tokens,
     current_branch,
     current_step,
+    live_branch,
+    reset_all,
     run_opener,
+    set_all,
 )
 from isotrace.record.environment import fingerprint
 from isotrace.record.home import default_tenant
-from isotrace.record.propagation import remote_parent
 from isotrace.record.journal import Durability
+from isotrace.record.propagation import remote_parent
+from isotrace.record.spec import checked_text
 from isotrace.record.start import start_recording
 
 if TYPE_CHECKING:
@@ -52,14 +59,16 @@ class Run:
         store: TraceStore | str | None,
         durability: Durability,
         clock: Clock,
+        driver: Driver | None = None,
     ) -> None:
         self._info = info
+        self._given_driver = driver
         self._store = store
         self._durability = durability
         self._clock = clock
         self._driver: Driver | None = None
         self._ending = RunEnding()
-        self._tokens: list[tuple[Any, Token[Any]]] = []
+        self._tokens: Tokens = []
         self._root: Branch | None = None
 
     # --- what the agent's code may ask ---------------------------------------------------
@@ -105,8 +114,9 @@ class Run:
 
     @property
     def random(self) -> Random:
-        """A random stream of this branch, the same in a replay."""
-        return self._branch().random
+        """A random stream of this branch, the same in a replay. A step's body has one of its own."""
+        step = self._step()
+        return self._branch().random if step is None else step.random
 
     def uuid4(self) -> uuid.UUID:
         """A random UUID (version 4) from the branch's stream, the same in a replay."""
@@ -115,8 +125,11 @@ class Run:
     def read(self, source: str, function: Callable[[], T]) -> T:
         """A value from outside that is no step, such as an environment variable or a file's content.
 
-        `function` is called while recording; a replay gets the recorded value.
+        `function` is called while recording; a replay gets the recorded value. In a step's body it
+        is just called, because a replay does not run that.
         """
+        if self._step() is not None:
+            return function()
         branch = self._branch()
         return branch.driver.read(branch, source, function)  # type: ignore[no-any-return]  # T, live or served
 
@@ -134,9 +147,14 @@ class Run:
         branch = self._branch()
         branch.driver.violation(branch, policy_id, reason)
 
-    def _branch(self) -> Branch:
+    def _step(self) -> Step | None:
+        """The step of this run whose body is running."""
         step = current_step.get()
-        branch = current_branch.get() or (step.branch if step is not None else None)
+        return step if step is not None and step.branch.driver is self._driver else None
+
+    def _branch(self) -> Branch:
+        step = self._step()
+        branch = step.branch if step is not None else current_branch.get()
         if branch is not None and branch.driver is self._driver:
             return branch
         if self._root is None:
@@ -145,32 +163,33 @@ class Run:
 
     # --- opening and ending ----------------------------------------------------------------
 
-    def __enter__(self) -> Run:
+    def __enter__(self) -> Self:
         if self._driver is not None:
             raise RecordingError("a run can be entered once", run_id=self.run_id, hint="call run() again")
-        opener = run_opener.get()
-        driver = opener(self._info) if opener is not None else None
-        if driver is None:
-            driver = start_recording(self._info, self._store, self._durability, self._clock)
+        driver = self._given_driver or self._drivers()
+        driver.run = self
         self._driver, self._info = driver, driver.info
         self._root = Branch(driver, (), driver.info.started_us)
         hooks.enter()
+        loop = asyncio._get_running_loop()
+        if loop is not None:
+            driver.scheduler.look(loop)
         step = current_step.get()
         if step is not None:
             step.child_run_id = self._info.run_id
-        self._tokens = [
-            (current_branch, current_branch.set(self._root)),
-            (current_step, current_step.set(None)),
-            (run_opener, run_opener.set(None)),
-            (_current_run, _current_run.set(self)),
-        ]
+        self._tokens = set_all([(current_branch, self._root), (current_step, None)])
         return self
+
+    def _drivers(self) -> Driver:
+        """The replay's, where one waits for this run; else a new recorder."""
+        opener = run_opener.get()
+        driver = opener(self._info) if opener is not None else None
+        return driver or start_recording(self._info, self._store, self._durability, self._clock)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for variable, token in reversed(self._tokens):
-            variable.reset(token)
+        reset_all(self._tokens)
         self._ending.error = error
         assert self._driver is not None
         try:
@@ -178,16 +197,13 @@ class Run:
         finally:
             hooks.leave()
 
-    async def __aenter__(self) -> Run:
+    async def __aenter__(self) -> Self:
         return self.__enter__()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.__exit__(kind, error, trace)
-
-
-_current_run: ContextVar[Run | None] = ContextVar("isotrace_run", default=None)
 
 
 def run(
@@ -197,7 +213,7 @@ def run(
     correlation_id: str | None = None,
     tenant_id: str | None = None,
     plan: Iterable[Mapping[str, Any]] = (),
-    input: Any = None,
+    input: Any = None,  # noqa: A002  # what users call it
     metadata: Mapping[str, Any] | None = None,
     seed: int | None = None,
     frozen_timestamp: str | None = None,
@@ -213,10 +229,19 @@ def run(
     `default`; `store` (a `TraceStore` or its URL) to `ISOTRACE_STORE`, then `./.isotrace/traces.db`.
     `durability="power"` makes each event survive a power cut, at the price of a disk flush.
 
-    Raises `UsageError` for a seed out of range, and `FieldError` for a malformed frozen_timestamp.
+    Raises `UsageError` for a seed out of range or an id that is no text, and `FieldError` for a
+    malformed frozen_timestamp.
     """
-    if seed is not None and not 0 <= seed <= MAX_SEED:
+    if seed is not None and (type(seed) is not int or not 0 <= seed <= MAX_SEED):
         raise UsageError("seed of a run", expected=f"0..{MAX_SEED}", got=seed)
+    for what, text in (
+        ("agent_id", agent_id),
+        ("run_id", run_id),
+        ("correlation_id", correlation_id),
+        ("tenant_id", tenant_id),
+    ):
+        if text is not None:
+            checked_text(f"{what} of a run", text)
     if frozen_timestamp is not None:
         frozen_timestamp = _frozen(frozen_timestamp)
     parent_info, parent = _parent()
@@ -246,6 +271,11 @@ def run(
     return Run(info, store=store, durability=durability, clock=clock)
 
 
+def run_of(driver: Driver) -> Run:
+    """A run to open whose driver is there already."""
+    return Run(driver.info, store=None, durability="process", clock=SYSTEM, driver=driver)
+
+
 def _frozen(text: str) -> str:
     try:
         moment = datetime.fromisoformat(text)
@@ -271,7 +301,12 @@ def _parent() -> tuple[RunInfo | None, dict[str, Any] | None]:
 
 def current_run() -> Run | None:
     """The innermost open run, None outside of any."""
-    return _current_run.get()
+    step, branch = current_step.get(), current_branch.get()
+    if branch is None and step is not None:
+        branch = step.branch
+    if branch is None or branch.driver.closed:
+        return None
+    return branch.driver.run  # type: ignore[no-any-return]  # set by the run itself
 
 
 @contextmanager
@@ -279,39 +314,57 @@ def branch(key: str) -> Iterator[None]:
     """Steps made inside belong to a branch of their own, told apart by `key`.
 
     For code whose parallel parts have names but no fixed order: each part's steps are matched among
-    themselves. Outside a run it does nothing.
+    themselves. Outside a run it does nothing. Raises `UsageError` for a key that is no text.
     """
-    parent = current_branch.get()
+    checked_text("key of a branch", key)
+    parent = live_branch()
     if parent is None:
         yield
         return
-    token = current_branch.set(parent.keyed(key))
+    tokens = set_all([(current_branch, parent.keyed(key))])
     try:
         yield
     finally:
-        current_branch.reset(token)
+        reset_all(tokens)
 
 
 def cost(cents: float) -> None:
-    """Adds to the cost of the step whose body is running. Outside a step it does nothing."""
+    """Adds to the cost of the step whose body is running. Outside a step it does nothing.
+
+    Raises `UsageError` for what is no finite number.
+    """
+    try:
+        amount = float(cents)
+    except (TypeError, ValueError, OverflowError):
+        amount = math.nan
+    if not math.isfinite(amount):
+        raise UsageError("a cost is a finite number of cents", got=repr(cents))
     step = current_step.get()
     if step is not None:
-        step.cost_cents += cents
+        step.cost_cents += amount
 
 
-_program: dict[str, Any] | None = None
+class _Program:
+    """How this process was started, for runs that have no entry point of their own."""
+
+    def __init__(self) -> None:
+        self.entry: dict[str, Any] | None = None
+        self.runs = 0
+
+
+_program = _Program()
 
 
 def set_program(entry_point: Mapping[str, Any] | None) -> None:
     """States how this process was started, for runs that have no entry point of their own."""
-    global _program
-    _program = dict(entry_point) if entry_point else None
+    _program.entry = dict(entry_point) if entry_point else None
+    _program.runs = 0
 
 
 def program_entry() -> dict[str, Any] | None:
-    """How to start this process again, numbered by the runs that were opened in it so far."""
-    if _program is None:
+    """How to start this process again; `index` numbers the runs that were opened in it, from 0 and
+    left out for the first."""
+    if _program.entry is None:
         return None
-    entry = dict(_program)
-    _program["index"] = entry.get("index", 0) + 1
-    return entry
+    index, _program.runs = _program.runs, _program.runs + 1
+    return {**_program.entry, "index": index} if index else dict(_program.entry)

@@ -1,58 +1,66 @@
 """One delivery at a time: the schedule of concurrent steps, made reproducible while it is recorded.
 
 When a step's real call has finished, its completion is not handed to the agent at once. It waits
-here until nothing of the agent's own code can run any more: every event loop of the run has an empty
-ready queue, and every thread of ours is blocked. Then exactly one completion is delivered, and what
-it sets in motion runs until all is quiet again. So the order of deliveries alone determines the
-schedule, that order is in the ledger, and a replay that delivers in the same order sees the same
-schedule. It is one that asyncio might have chosen anyway.
+here until nothing of the agent's own code can run any more: in every event loop of the run it is
+idle, and every thread of ours is blocked. Then exactly one completion is delivered, and what it sets
+in motion runs until all is quiet again. So the order of deliveries alone determines the schedule,
+that order is in the ledger, and a replay that delivers in the same order sees the same schedule. It
+is one that asyncio might have chosen anyway.
+
+The agent's code runs in *places*: event loops and threads of ours. `_busy` counts those that
+run it. A loop is busy from a delivery until `Look` finds it idle; a thread from its turn until it pauses.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import Context
 from typing import Any, Protocol
 
-from isotrace.record.idle import idle_probe, quiet_call_soon
-
-SPIN_LIMIT = 1_000
-"""Turns of a loop that is never idle (a spinning `sleep(0)`) before a delivery is forced."""
+from isotrace.record.look import Look
 
 TO_THREAD_CAPACITY = 32
-"""Threads that `asyncio.to_thread` may use at once within a run, as many as asyncio's own maximum."""
+"""Threads that `asyncio.to_thread` may use at once per loop, as many as asyncio's own maximum."""
 
 FORCE_AFTER_S = 0.25
-"""How long a thread waits for the agent's other threads before its delivery is forced."""
-
-_EMPTY = contextvars.Context()
+"""How long a completion waits for places that don't become quiet before it is delivered by force."""
 
 
 class Waiter:
     """A completion that waits for its turn.
 
     `key` names it in the run; `fire` hands it over and is called once, in the loop's thread where
-    `loop` is given; `fail` ends the wait with an error instead.
+    `loop` is given; `fail` ends the wait with an error instead. What it wakes is a thread of ours
+    (`thread`), code in `loop`, or code that blocks the loop of `look`.
     """
 
-    __slots__ = ("fail", "fire", "key", "loop", "thread")
+    __slots__ = ("fail", "fire", "key", "look", "loop", "thread")
 
     def __init__(
         self,
         key: Any,
         fire: Callable[[], None],
         fail: Callable[[BaseException], None],
+        *,
         loop: asyncio.AbstractEventLoop | None = None,
         thread: bool = False,
+        look: Look | None = None,
     ) -> None:
         self.key = key
         self.fire = fire
         self.fail = fail
         self.loop = loop
         self.thread = thread
+        self.look = look
+
+    @property
+    def reachable(self) -> bool:
+        """Whether its loop, if it has one, is running: otherwise nothing can be handed over there."""
+        return self.loop is None or self.loop.is_running()
 
 
 class Gate:
@@ -67,14 +75,26 @@ class Gate:
 
 
 class Turns(Protocol):
-    """Whose turn it is. Called under the scheduler's lock."""
+    """Whose turn it is. Called under the scheduler's lock. Removing twice is fine."""
 
     def add(self, waiter: Waiter) -> None: ...
 
     def remove(self, waiter: Waiter) -> None: ...
 
+    def served(self, key: Any) -> None:
+        """This completion was handed over without waiting: a plain function's."""
+        ...
+
     def next(self) -> Waiter | None:
         """The waiter whose turn it is, or None if that one is not here (yet)."""
+        ...
+
+    def taken(self, waiter: Waiter) -> None:
+        """It is handed over now."""
+        ...
+
+    def overtaking(self) -> Waiter | None:
+        """A thread that may go first where the loop of the one whose turn it is does not answer."""
         ...
 
     def waiting(self) -> list[Waiter]: ...
@@ -92,8 +112,18 @@ class ArrivalOrder:
     def remove(self, waiter: Waiter) -> None:
         self._queue.pop(id(waiter), None)
 
+    def served(self, key: Any) -> None:
+        """Nobody waits for what comes after it."""
+
     def next(self) -> Waiter | None:
-        return next(iter(self._queue.values()), None)
+        # One whose loop has stopped must not hold up the others.
+        return next((waiter for waiter in self._queue.values() if waiter.reachable), None)
+
+    def taken(self, waiter: Waiter) -> None:
+        self.remove(waiter)
+
+    def overtaking(self) -> Waiter | None:
+        return next((waiter for waiter in self._queue.values() if waiter.loop is None), None)
 
     def waiting(self) -> list[Waiter]:
         return list(self._queue.values())
@@ -102,8 +132,10 @@ class ArrivalOrder:
 class Scheduler:
     """Hands completions to the agent one by one, each when all of the agent's code is quiet.
 
-    `mark` is called with a reason when an order had to be forced. `stalled` is called when nothing
-    can run any more and the completion whose turn it is never came; it may `fail` the waiters.
+    `mark` is called with a reason when an order had to be forced. `stalled` is called, from any
+    thread, when nothing can run any more and the completion whose turn it is did not come for
+    `stall_after_s`, or when the run has ended. `stuck` is called in a loop that is idle after `abort`; it
+    says whether it set something in motion.
     """
 
     def __init__(
@@ -111,176 +143,298 @@ class Scheduler:
         turns: Turns,
         mark: Callable[[str], None],
         stalled: Callable[[list[Waiter]], None] | None = None,
+        stuck: Callable[[asyncio.AbstractEventLoop], bool] | None = None,
         stall_after_s: float = 2.0,
     ) -> None:
+        self.scheduled = 0
         self._turns = turns
         self._mark = mark
         self._stalled = stalled
+        self._stuck = stuck
         self._stall_after_s = stall_after_s
         self._lock = threading.RLock()
-        self._pumps: dict[int, _Pump] = {}
-        self._running = 0
-        self._launches: deque[tuple[Gate, Waiter]] = deque()
-        self.delivered = 0
-        self.to_thread_gate = Gate(TO_THREAD_CAPACITY)
+        self._looks: dict[int, Look] = {}
+        self._busy = 0
+        self._starts: deque[tuple[Gate | None, Waiter]] = deque()
+        self._progress = 0
+        self._timer: threading.Timer | None = None
+        self._aborted: BaseException | None = None
+        self._closed = False
 
     # --- completions ----------------------------------------------------------------
 
     def offer(self, waiter: Waiter) -> None:
         """Queues a completion. From any thread."""
         with self._lock:
-            self._turns.add(waiter)
-        self._poke(waiter.loop)
+            aborted = self._aborted
+            if aborted is None:
+                self._turns.add(waiter)
+        if aborted is not None:
+            waiter.fail(aborted)
+        else:
+            self._move_on(waiter.loop)
 
     def withdraw(self, waiter: Waiter) -> None:
-        """Takes a completion back: its step was cancelled."""
+        """Takes a completion back: its step was cancelled. After it was delivered, does nothing."""
         with self._lock:
             self._turns.remove(waiter)
-        self._poke(waiter.loop)
+        self._move_on(waiter.loop)
 
-    def launch(self, gate: Gate, waiter: Waiter) -> None:
-        """Queues the start of a thread's own code. Starts come before completions, in this order."""
+    def served(self, key: Any) -> None:
+        """A completion that did not wait was handed over; others may have waited for that."""
         with self._lock:
-            self._launches.append((gate, waiter))
-        self._poke(waiter.loop)
-
-    def landed(self, gate: Gate) -> None:
-        """A thread that was launched through this gate has ended."""
-        with self._lock:
-            gate.active -= 1
-
-    def _next_launch(self) -> Waiter | None:
-        for position, (gate, waiter) in enumerate(self._launches):
-            if gate.active < gate.capacity:
-                gate.active += 1
-                del self._launches[position]
-                return waiter
-        return None
+            self._turns.served(key)
+            waiting = bool(self._turns.waiting())
+        if waiting:
+            self._move_on()
 
     async def turn(self, key: Any, complete: Callable[[], None]) -> None:
         """Waits until it is this completion's turn; `complete` is called just before.
 
-        Raises `CancelledError` if the waiting task is cancelled; `complete` was not called then.
+        Raises `CancelledError` if the waiting task is cancelled, which may be after `complete` was
+        called, and what `abort` was given.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
 
         def fire() -> None:
-            if not future.cancelled():
-                complete()
-                future.set_result(None)
+            if not future.done():
+                try:
+                    complete()
+                finally:
+                    future.set_result(None)
 
         def fail(error: BaseException) -> None:
             if not future.done():
                 future.set_exception(error)
 
-        waiter = Waiter(key, fire, fail, loop)
+        waiter = Waiter(key, fire, fail, loop=loop)
         self.offer(waiter)
         try:
             await future
-        except asyncio.CancelledError:
+        except BaseException:
             self.withdraw(waiter)
             raise
 
     # --- threads of ours --------------------------------------------------------------
 
-    def thread_resumed(self) -> None:
-        """A thread of ours begins to run the agent's code."""
+    def start(self, waiter: Waiter, gate: Gate | None = None) -> None:
+        """Queues code of a thread, or code that blocks a loop, to begin or go on. These come before
+        completions and in this order; a gate holds up the starts that it has no room for."""
         with self._lock:
-            self._running += 1
+            self._starts.append((gate, waiter))
+        self._move_on()
+
+    def recall(self, waiter: Waiter) -> bool:
+        """Takes back a start; whether it had not happened yet."""
+        with self._lock:
+            for position, (_, queued) in enumerate(self._starts):
+                if queued is waiter:
+                    del self._starts[position]
+                    return True
+        return False
+
+    def landed(self, gate: Gate) -> None:
+        """A thread that was started through this gate has ended."""
+        with self._lock:
+            gate.active -= 1
+
+    def thread_resumed(self) -> None:
+        """A thread of ours runs the agent's code, without having waited for a turn."""
+        with self._lock:
+            self._busy += 1
+            self._progress += 1
 
     def thread_paused(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
-        """A thread of ours stops running the agent's code: it waits, is in a real call, or ended."""
+        """A thread of ours stops running the agent's code: it waits, is in a real call, or ended,
+        having handed what it has to `loop` if that is given."""
         with self._lock:
-            self._running -= 1
-        self._poke(loop)
+            self._busy -= 1
+            self._progress += 1
+        self._move_on(loop)
 
-    def block(self, waiter: Waiter, ready: threading.Event) -> None:
-        """Blocks the calling thread of ours until `waiter` has fired, which sets `ready`.
+    # --- event loops --------------------------------------------------------------------
 
-        The thread has paused before. A thread that nothing wakes, because other code of the agent
-        blocks where we can't see it, is woken by force, and the run is marked.
-        """
-        while not ready.wait(FORCE_AFTER_S):
+    def look(self, loop: asyncio.AbstractEventLoop) -> Look:
+        """How the scheduler sees this loop."""
+        look = self._looks.get(id(loop))
+        if look is None:
             with self._lock:
-                due = self._turns.next()
-                if due is not waiter or self._pumps:
-                    continue
-                self._turns.remove(waiter)
-                self._running += 1
-            self._mark("threads: a delivery was forced while other threads of the agent were running")
-            waiter.fire()
-            self.delivered += 1
+                self._looks = {key: one for key, one in self._looks.items() if not one.loop.is_closed()}
+                look = self._looks.setdefault(id(loop), Look(self, loop))
+        return look
+
+    @contextmanager
+    def running(self, loop: asyncio.AbstractEventLoop, *, thread: bool) -> Iterator[None]:
+        """While a loop runs; `thread`: in a thread of ours, whose turn is the loop's meanwhile."""
+        look = self.look(loop)
+        with self._lock:
+            self._busy -= thread
+            self._set_busy(look, True)
+        look.poke()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._set_busy(look, False)
+                self._busy += thread
+            if not thread:
+                self._move_on()
+
+    def loop_blocked(self, look: Look) -> None:
+        """The agent's code blocks this loop until threads of ours have come further."""
+        with self._lock:
+            look.blocked = True
+            self._set_busy(look, False)
+        self._move_on()
+
+    def loop_unblocked(self, look: Look) -> None:
+        """It goes on, without having waited for a turn."""
+        with self._lock:
+            look.blocked = False
+            self._set_busy(look, True)
+        look.poke()
+
+    def _set_busy(self, look: Look, busy: bool) -> None:
+        self._busy += busy - look.busy
+        look.busy = busy
+        self._progress += 1
+
+    def idle(self, look: Look) -> bool:
+        """The run's code in this loop is idle: delivers what is next; whether it is to look again."""
+        with self._lock:
+            self._set_busy(look, False)
+        if self.advance(look):
+            return True
+        if self._closed:
+            left = self._turns.waiting()
+            if left and self._stalled is not None:
+                self._stalled(left)
+        elif self._aborted is not None and self._stuck is not None:
+            return self._stuck(look.loop)
+        return False
+
+    def forced(self, look: Look) -> None:
+        """The run's code in this loop is never idle. What is next is delivered all the same."""
+        with self._lock:
+            due = self._turns.next() is not None
+        if due:
+            self._mark("event loop: never idle, so a delivery was forced")
 
     # --- moving on ------------------------------------------------------------------
 
-    def _poke(self, loop: asyncio.AbstractEventLoop | None) -> None:
-        """Something changed: lets the loop's pump look, or looks here if there is no loop."""
+    def _move_on(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        """Something changed: lets a loop look whether it is idle, or delivers here if there is none."""
         if loop is not None:
-            self._pump(loop).poke()
+            self.look(loop).poke()
             return
-        with self._lock:
-            pumps = list(self._pumps.values())
-        if pumps:
-            for pump in pumps:
-                pump.poke()
-        else:
-            while self.advance(None):
-                pass
+        awake = [look for look in list(self._looks.values()) if look.awake]
+        for look in awake:
+            look.poke()
+        while not awake and self.advance(None):
+            pass
 
-    def _pump(self, loop: asyncio.AbstractEventLoop) -> _Pump:
-        pump = self._pumps.get(id(loop))
-        if pump is None:
-            with self._lock:
-                pump = self._pumps.setdefault(id(loop), _Pump(self, loop))
-        return pump
-
-    def advance(self, loop: asyncio.AbstractEventLoop | None) -> bool:
+    def advance(self, here: Look | None, *, force: bool = False) -> bool:
         """Delivers the next completion if all is quiet; whether it did.
 
-        Called in `loop`'s thread when that loop is idle, or with None when there is no loop.
+        Called in the thread of the loop of `here` when that is idle, or with None when no loop runs.
         """
         with self._lock:
-            if self._running > 0:
-                return False
-            waiter = self._next_launch()
-            if waiter is None:
-                waiter = self._turns.next()
-                if waiter is None:
-                    return False
-                if waiter.loop is not None and waiter.loop is not loop:
-                    self._pump(waiter.loop).poke()
-                    return False
-                self._turns.remove(waiter)
-            if waiter.thread:
-                self._running += 1
+            waiter = self._take(here, force)
+        if waiter is None:
+            return False
         waiter.fire()
-        self.delivered += 1
         return True
 
-    def forced(self) -> None:
-        """A loop is never idle; the pump delivers all the same."""
-        self._mark("event loop: never idle, so a delivery was forced")
+    def _take(self, here: Look | None, force: bool) -> Waiter | None:
+        if self._busy > 0 and not force:
+            self._watch()
+            return None
+        waiter = self._next_start() or self._next_completion(here, force)
+        if waiter is None:
+            self._watch()
+            return None
+        if self._busy > 0:
+            self._mark("threads: a delivery was forced while other code of the agent was running")
+        self._progress += 1
+        if waiter.thread:
+            self._busy += 1
+        elif waiter.look is not None:
+            waiter.look.blocked = False
+            self._set_busy(waiter.look, True)
+            waiter.look.poke()
+        elif here is not None:
+            self._set_busy(here, True)
+        return waiter
 
-    def quiet(self, loop: asyncio.AbstractEventLoop) -> None:
-        """The loop is idle and nothing could be delivered. Waits a while, then calls it a stall."""
-        if self._stalled is None or not self._turns.waiting():
+    def _next_completion(self, here: Look | None, force: bool) -> Waiter | None:
+        waiter = self._turns.next()
+        if waiter is not None and waiter.loop is not None and (here is None or waiter.loop is not here.loop):
+            # Only its own loop can tell when it is idle.
+            self.look(waiter.loop).poke(force=force)
+            waiter = self._turns.overtaking() if force else None
+        if waiter is not None:
+            self._turns.taken(waiter)
+        return waiter
+
+    def _next_start(self) -> Waiter | None:
+        for position, (gate, waiter) in enumerate(self._starts):
+            if gate is None or gate.active < gate.capacity:
+                if gate is not None:
+                    gate.active += 1
+                del self._starts[position]
+                return waiter
+        return None
+
+    # --- what does not move ---------------------------------------------------------------
+
+    def _watch(self) -> None:
+        """Looks again after a while if something waits and can't be delivered."""
+        if self._timer is not None or self._closed or self._aborted is not None:
             return
-        seen = self.delivered
-        quiet_call_later(loop, self._stall_after_s, self._check_stall, loop, seen)
+        if self._busy > 0:
+            if not self._has_due():
+                return
+            delay = FORCE_AFTER_S
+        elif self._stalled is not None and self._turns.waiting():
+            delay = self._stall_after_s
+        else:
+            return
+        self._timer = threading.Timer(delay, self._look_again, (self._progress,))
+        self._timer.daemon = True
+        with suppress(RuntimeError):  # the interpreter is shutting down
+            # Outside of the run's context: this thread is none of the agent's.
+            Context().run(self._timer.start)
 
-    def _check_stall(self, loop: asyncio.AbstractEventLoop, seen: int) -> None:
+    def _has_due(self) -> bool:
+        room = any(gate is None or gate.active < gate.capacity for gate, _ in self._starts)
+        return room or self._turns.next() is not None
+
+    def _look_again(self, seen: int) -> None:
+        """Delivers by force where some code of the agent blocks, or computes, where we can't see it;
+        where all is quiet and the one whose turn it is still did not come, this is a stall."""
+        stalled: list[Waiter] = []
         with self._lock:
-            waiting = self._turns.waiting()
-            stuck = seen == self.delivered and waiting and self._running == 0 and self._turns.next() is None
-        if stuck and self._stalled is not None:
-            self._stalled(waiting)
-        elif waiting and seen != self.delivered:
-            self._pump(loop).poke()
+            self._timer = None
+            if self._closed or self._aborted is not None:
+                return
+            if seen != self._progress:
+                self._watch()
+                return
+            busy = self._busy > 0
+            if not busy and not self._has_due():
+                stalled = self._turns.waiting()
+        if stalled and self._stalled is not None:
+            self._stalled(stalled)
+        elif busy:
+            self.advance(None, force=True)
+        else:
+            self._move_on()
 
     def abort(self, error: BaseException) -> None:
-        """Ends every wait with this error, each in its own loop's thread."""
+        """Ends every wait with this error, each in its own loop's thread, and every wait to come."""
         with self._lock:
+            self._aborted = error
             waiting = self._turns.waiting()
             for waiter in waiting:
                 self._turns.remove(waiter)
@@ -288,64 +442,16 @@ class Scheduler:
             if waiter.loop is None:
                 waiter.fail(error)
             elif not waiter.loop.is_closed():
-                waiter.loop.call_soon_threadsafe(waiter.fail, error, context=_EMPTY)
+                waiter.loop.call_soon_threadsafe(waiter.fail, error, context=Context())
+        for look in list(self._looks.values()):
+            look.poke()
 
     def close(self) -> None:
-        """Forgets the loops; waiters that are left never fire."""
+        """The run has ended. What still waits is delivered as before; nothing is watched any more."""
         with self._lock:
-            self._pumps.clear()
-
-
-def quiet_call_later(
-    loop: asyncio.AbstractEventLoop, delay: float, callback: Callable[..., None], *args: Any
-) -> None:
-    """`call_later` outside of any run's context."""
-    loop.call_later(delay, callback, *args, context=_EMPTY)
-
-
-def quiet_call_at(
-    loop: asyncio.AbstractEventLoop, when: float, callback: Callable[..., None], *args: Any
-) -> asyncio.TimerHandle:
-    """`call_at` outside of any run's context."""
-    return loop.call_at(when, callback, *args, context=_EMPTY)
-
-
-class _Pump:
-    """Looks, turn by turn of one loop, whether it is idle, and delivers when it is."""
-
-    __slots__ = ("_active", "_idle", "_loop", "_scheduler", "_spins", "_thread")
-
-    def __init__(self, scheduler: Scheduler, loop: asyncio.AbstractEventLoop) -> None:
-        self._scheduler = scheduler
-        self._loop = loop
-        self._idle = idle_probe(loop)
-        self._active = False
-        self._spins = 0
-        self._thread = threading.get_ident()
-
-    def poke(self) -> None:
-        """Starts looking, from any thread."""
-        if self._active:
-            return
-        if self._loop.is_closed():
-            return
-        self._active = True
-        if threading.get_ident() == self._thread:
-            quiet_call_soon(self._loop, self._turn)
-        else:
-            self._loop.call_soon_threadsafe(self._turn, context=_EMPTY)
-
-    def _turn(self) -> None:
-        if not self._idle():
-            self._spins += 1
-            if self._spins < SPIN_LIMIT:
-                quiet_call_soon(self._loop, self._turn)
-                return
-            self._scheduler.forced()
-        self._spins = 0
-        # Cleared first: what `advance` sets in motion may poke, and that must not get lost.
-        self._active = False
-        if self._scheduler.advance(self._loop):
-            self.poke()
-        else:
-            self._scheduler.quiet(self._loop)
+            self._closed = True
+            timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+        for look in list(self._looks.values()):
+            look.poke()

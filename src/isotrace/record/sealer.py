@@ -7,16 +7,16 @@ import os
 import queue
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from isotrace.errors import ConflictError, IsotraceError, JournalError, RecordCorruptError, RecordingWarning
+from isotrace.errors import ConflictError, JournalError, RecordCorruptError
 from isotrace.record.home import journal_folder
 from isotrace.record.journal import AnyJournal, quarantine, scan, try_adopt
 from isotrace.record.sealing import seal_journal
+from isotrace.record.warned import warn
 from isotrace.registry import open_store
 
 if TYPE_CHECKING:
@@ -28,21 +28,21 @@ class Sealer:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._queue: queue.SimpleQueue[tuple[AnyJournal, TraceStore | str]] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[tuple[AnyJournal, TraceStore | str, bool]] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._pending = 0
         self._quiet = threading.Condition(self._lock)
         self._stores: dict[str, TraceStore] = {}
         self.observers: list[Callable[[str], None]] = []
 
-    def submit(self, journal: AnyJournal, target: TraceStore | str) -> None:
-        """Queues a finished run. Returns at once."""
+    def submit(self, journal: AnyJournal, target: TraceStore | str, *, stopped: bool = False) -> None:
+        """Queues a finished run. Returns at once. `stopped`: its recording ended before it did."""
         with self._lock:
             self._pending += 1
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._work, name="isotrace-sealer", daemon=True)
                 self._thread.start()
-        self._queue.put((journal, target))
+        self._queue.put((journal, target, stopped))
 
     def flush(self, timeout_s: float | None = None) -> bool:
         """Waits until every finished run of this process is in its store; whether it is."""
@@ -57,23 +57,21 @@ class Sealer:
 
     def _work(self) -> None:
         while True:
-            journal, target = self._queue.get()
+            journal, target, stopped = self._queue.get()
             try:
-                self._seal(journal, target)
-            except (IsotraceError, OSError) as error:
-                warnings.warn(
-                    RecordingWarning(f"a finished run is not in the store yet: {error}. Its journal is kept"),
-                    stacklevel=1,
-                )
+                self._seal(journal, target, stopped)
+            except Exception as error:  # noqa: BLE001  # one run must not keep the others from being sealed
+                kept = "Its journal is kept" if journal.path is not None else "It was kept in memory only"
+                warn(f"run {journal.header.run_id} is not in the store: {_named(error)}. {kept}")
             finally:
                 with self._quiet:
                     self._pending -= 1
                     self._quiet.notify_all()
 
-    def _seal(self, journal: AnyJournal, target: TraceStore | str) -> None:
+    def _seal(self, journal: AnyJournal, target: TraceStore | str, stopped: bool) -> None:
         """The journal is removed only once the run is durable in the store."""
         try:
-            run = seal_journal(journal.content())
+            run = seal_journal(journal.content(), stopped=stopped)
             self._store(target).put(run)
         except ConflictError:
             journal.close()
@@ -105,9 +103,13 @@ os.register_at_fork(after_in_child=_sealer.forget)
 atexit.register(_sealer.flush)
 
 
-def submit(journal: AnyJournal, target: Any) -> None:
-    """Seals a finished run in the background."""
-    _sealer.submit(journal, target)
+def submit(journal: AnyJournal, target: Any, *, stopped: bool = False) -> None:
+    """Seals a finished run in the background. `stopped`: its recording ended before it did."""
+    _sealer.submit(journal, target, stopped=stopped)
+
+
+def _named(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def flush(timeout_s: float | None = None) -> bool:
@@ -156,10 +158,10 @@ def adopt_journals(store: TraceStore) -> list[str]:
         except ConflictError as error:
             _put_aside(path, "conflict", error)
         except JournalError as error:
-            warnings.warn(RecordingWarning(f"a journal could not be adopted: {error}"), stacklevel=2)
+            warn(f"a journal could not be adopted: {error}")
     return adopted
 
 
 def _put_aside(path: Path, why: str, error: Exception) -> None:
     kept = quarantine(path, why)
-    warnings.warn(RecordingWarning(f"a journal was put aside as {kept}: {error}"), stacklevel=3)
+    warn(f"a journal was put aside as {kept}: {error}")

@@ -11,34 +11,43 @@ from isotrace.events import Event, lineage_text
 from isotrace.ledger import SealedRun, seal
 from isotrace.minted import MintedIds
 from isotrace.models import Erased
-from isotrace.record.journal import JournalContent
+from isotrace.record.lines import JournalContent
 
 KILLED = "the process ended before the run did"
 STOPPED = "recording stopped before the run did"
 
 
-def seal_journal(content: JournalContent) -> SealedRun:
-    """Seals what a journal holds. A run without an end becomes an aborted one.
+def seal_journal(content: JournalContent, *, stopped: bool = False) -> SealedRun:
+    """Seals what a journal holds. A run without an end becomes an aborted one; `stopped` says that its
+    recording ended before it did.
 
     Raises `RecordCorruptError` where the events do not make a run.
     """
-    sealed = seal(finished_events(content), content.header.seed)
+    sealed = seal(finished_events(content, STOPPED if stopped else KILLED), content.header.seed)
     sealed.local = True
     return sealed
 
 
-def finished_events(content: JournalContent) -> list[Event]:
+def finished_events(content: JournalContent, reason: str = KILLED) -> list[Event]:
     """The journal's events as they go into the ledger: minted ids replaced, costs read out of
     outcomes, and an end for a run that has none."""
     minted = MintedIds()
     kinds: dict[tuple[Any, ...], str] = {}
-    events = [_settle(event, minted, kinds) for event in content.events]
-    if events and events[-1].type not in ("run_finished", "run_aborted"):
-        facts: dict[str, Any] = {"reason": KILLED}
+    events: list[Event] = []
+    for event in content.events:
+        events.append(_settle(event, minted, kinds))
+        if event.type in _ENDS:
+            # A thread may have been about to write when its run ended.
+            return events
+    if events:
+        facts: dict[str, Any] = {"reason": reason}
         if content.torn:
             facts["torn"] = True
         events.append(Event(events[-1].seq + 1, "run_aborted", events[-1].time_us, facts, {}))
     return events
+
+
+_ENDS = ("run_finished", "run_aborted")
 
 
 def _settle(event: Event, minted: MintedIds, kinds: dict[tuple[Any, ...], str]) -> Event:

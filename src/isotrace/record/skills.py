@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import sys
 from collections.abc import Callable
 from typing import Any, TypeVar, overload
 
 from isotrace.errors import UsageError
-from isotrace.record.context import current_branch
-from isotrace.record.runs import run
+from isotrace.record.binding import skill_signature
+from isotrace.record.context import current_branch, outside_of_runs
+from isotrace.record.runs import Run, run
 from isotrace.record.spec import Effect, SkillSpec
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -64,14 +64,15 @@ def skill(function: Any = None, /, **options: Any) -> Any:
 def _is_method(function: Callable[..., Any]) -> bool:
     """Whether a function that is being decorated stands in a class body, judged by its name and its
     first parameter: the class does not exist yet."""
-    owner = function.__qualname__.rpartition(".")[0]
-    first = next(iter(inspect.signature(function).parameters), None)
-    return bool(owner) and not owner.endswith("<locals>") and first in ("self", "cls")
+    owner = getattr(function, "__qualname__", "").rpartition(".")[0]
+    if not owner or owner.endswith("<locals>"):
+        return False
+    return next(iter(skill_signature(function).parameters), None) in ("self", "cls", "mcs")
 
 
 def _wrap(spec: SkillSpec) -> Callable[..., Any]:
-    wrapper = _WRAPPERS[spec.shape](spec, spec.function)
-    wrapper.__isotrace_skill__ = spec
+    wrapper: Callable[..., Any] = _WRAPPERS[spec.shape](spec, spec.function)
+    wrapper.__isotrace_skill__ = spec  # type: ignore[attr-defined]  # for tools that look at skills
     return wrapper
 
 
@@ -80,6 +81,7 @@ def _wrap_call(spec: SkillSpec, function: Callable[..., Any]) -> Any:
     def call(*args: Any, **kwargs: Any) -> Any:
         branch = current_branch.get()
         if branch is None or branch.driver.closed:
+            outside_of_runs(spec)
             return function(*args, **kwargs)
         return branch.driver.call(spec, branch, args, kwargs)
 
@@ -91,6 +93,7 @@ def _wrap_acall(spec: SkillSpec, function: Callable[..., Any]) -> Any:
     async def acall(*args: Any, **kwargs: Any) -> Any:
         branch = current_branch.get()
         if branch is None or branch.driver.closed:
+            outside_of_runs(spec)
             return await function(*args, **kwargs)
         return await branch.driver.acall(spec, branch, args, kwargs)
 
@@ -102,6 +105,7 @@ def _wrap_stream(spec: SkillSpec, function: Callable[..., Any]) -> Any:
     def stream(*args: Any, **kwargs: Any) -> Any:
         branch = current_branch.get()
         if branch is None or branch.driver.closed:
+            outside_of_runs(spec)
             return (yield from function(*args, **kwargs))
         return (yield from branch.driver.stream(spec, branch, args, kwargs))
 
@@ -109,14 +113,29 @@ def _wrap_stream(spec: SkillSpec, function: Callable[..., Any]) -> Any:
 
 
 def _wrap_astream(spec: SkillSpec, function: Callable[..., Any]) -> Any:
-    # Not an async generator itself: one more layer of them would have to forward asend, athrow and
-    # aclose, and would end later than the one that it wraps.
     @functools.wraps(function)
-    def astream(*args: Any, **kwargs: Any) -> Any:
+    async def astream(*args: Any, **kwargs: Any) -> Any:
         branch = current_branch.get()
         if branch is None or branch.driver.closed:
-            return function(*args, **kwargs)
-        return branch.driver.astream(spec, branch, args, kwargs)
+            outside_of_runs(spec)
+            source = function(*args, **kwargs)
+        else:
+            source = branch.driver.astream(spec, branch, args, kwargs)
+        # What `yield from` does for plain generators.
+        advance: Callable[[], Any] = source.__anext__
+        while True:
+            try:
+                item = await advance()
+            except StopAsyncIteration:
+                return
+            try:
+                sent = yield item
+                advance = source.__anext__ if sent is None else functools.partial(source.asend, sent)
+            except GeneratorExit:
+                await source.aclose()
+                raise
+            except BaseException as thrown:  # noqa: BLE001  # thrown into the stream, not caught from it
+                advance = functools.partial(source.athrow, thrown)
 
     return astream
 
@@ -139,23 +158,23 @@ def agent(agent_id: Any = None, /, *, tenant_id: str | None = None) -> Any:
     Raises `UsageError` for a generator: a run has one result.
     """
     if callable(agent_id):
-        return _agent(agent_id, agent_id.__name__, tenant_id)
-    return lambda function: _agent(function, agent_id or function.__name__, tenant_id)
+        return _agent(agent_id, None, tenant_id)
+    return lambda function: _agent(function, agent_id, tenant_id)
 
 
-def _agent(function: Callable[..., Any], agent_id: str, tenant_id: str | None) -> Any:
+def _agent(function: Callable[..., Any], agent_id: str | None, tenant_id: str | None) -> Any:
     method = _is_method(function)
     spec = SkillSpec(function, name=agent_id, kind="agent", method=method)
-    if spec.shape in ("stream", "astream"):
+    if spec.streams:
         raise UsageError(
             "an agent can't be a generator",
-            got=function.__qualname__,
+            got=spec.name,
             hint="let it return, and make a skill stream",
         )
     entry = None if method else entry_point_of(function)
 
-    def opened(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return run(agent_id, tenant_id=tenant_id, input=spec.bind(args, kwargs), entry_point=entry)
+    def opened(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run:
+        return run(spec.name, tenant_id=tenant_id, input=spec.params(args, kwargs), entry_point=entry)
 
     if spec.shape == "acall":
 
@@ -181,8 +200,9 @@ def _agent(function: Callable[..., Any], agent_id: str, tenant_id: str | None) -
 
 
 def entry_point_of(function: Callable[..., Any]) -> dict[str, Any] | None:
-    """Where a function can be found again: module, qualified name, file. None for a local function."""
-    if "<locals>" in function.__qualname__:
+    """Where a function can be found again: module, qualified name, file. None for a local function,
+    and for an object that only behaves like one."""
+    if "<locals>" in getattr(function, "__qualname__", "<locals>"):
         return None
     module = sys.modules.get(function.__module__)
     return {

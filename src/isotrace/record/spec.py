@@ -10,8 +10,8 @@ from typing import Any, Literal, get_args
 import orjson
 
 from isotrace.errors import UsageError
-from isotrace.record.binding import make_binder
 from isotrace.record.annotations import return_annotation
+from isotrace.record.binding import make_binder
 
 Effect = Literal["pure", "read", "idempotent_write", "write"]
 EFFECTS: tuple[str, ...] = get_args(Effect)
@@ -21,12 +21,15 @@ Shape = Literal["call", "acall", "stream", "astream"]
 
 def shape_of(function: Callable[..., Any]) -> Shape:
     """How calls of this function behave: plain, awaited, iterated, or asynchronously iterated."""
-    if inspect.isasyncgenfunction(function):
-        return "astream"
-    if inspect.isgeneratorfunction(function):
-        return "stream"
-    if inspect.iscoroutinefunction(function):
-        return "acall"
+    # An object with `__call__` behaves as that does.
+    called = function if inspect.isroutine(function) else getattr(function, "__call__", function)  # noqa: B004  # to look into it
+    for probe in (function, called):
+        if inspect.isasyncgenfunction(probe):
+            return "astream"
+        if inspect.isgeneratorfunction(probe):
+            return "stream"
+        if inspect.iscoroutinefunction(probe):
+            return "acall"
     return "call"
 
 
@@ -48,24 +51,64 @@ class SkillSpec:
     ) -> None:
         if effect not in EFFECTS:
             raise UsageError("unknown effect of a skill", expected=", ".join(EFFECTS), got=effect)
-        if retries < 0:
+        if not isinstance(retries, int) or retries < 0:
             raise UsageError("retries of a skill", expected="0 or more", got=retries)
+        if not backoff_s >= 0:
+            raise UsageError("backoff_s of a skill", expected="0 or more seconds", got=backoff_s)
         self.function = function
-        self.name = name or function.__name__
-        self.kind = kind
+        self.name = checked_text("name of a skill", name or _name_of(function))
+        self.kind = checked_text("kind of a skill", kind)
         self.effect = effect
         self.raises = raises
         self.retries = retries
         self.retry_on = retry_on
         self.backoff_s = backoff_s
         self.shape = shape_of(function)
-        self.bind = make_binder(function, method=method)
+        self._bind = make_binder(function, method=method)
+        self._first = 1 if method else 0
         facts = {"kind": kind, "skill_name": self.name, "effect": effect}
         # Precomputed for the journal: `"kind":…,"skill_name":…,"effect":…` without the braces.
         self.facts_json = orjson.dumps(facts)[1:-1]
-        self.restore_checks = 0
+
+    def params(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """The call's arguments by name. As they are, where the signature does not take them: the call
+        is made all the same, and the function says so itself."""
+        try:
+            return self._bind(args, kwargs)
+        except TypeError:
+            return {"args": list(args[self._first :]), "kwargs": kwargs}
+
+    @property
+    def streams(self) -> bool:
+        """Whether calls give a generator."""
+        return self.shape in ("stream", "astream")
 
     @cached_property
     def annotation(self) -> Any:
         """The return annotation (a stream's item type), or None where there is none to go by."""
         return return_annotation(self.function)
+
+    @cached_property
+    def annotated(self) -> bool:
+        """Whether the annotation names a type that plain JSON does not have."""
+        return self.annotation is not None and self.annotation not in _PLAIN
+
+
+_PLAIN = (dict, list, str, int, float, bool, type(None), object, Any)
+
+
+def _name_of(function: Callable[..., Any]) -> str:
+    """The function's own name; that of what a partial wraps; the class's of an object that is called."""
+    inner = getattr(function, "func", function)
+    return getattr(inner, "__name__", None) or type(inner).__name__
+
+
+def checked_text(what: str, text: str) -> str:
+    """A name as it can stand in a record. Raises `UsageError` for what is no text, or none in Unicode."""
+    if not isinstance(text, str) or not text:
+        raise UsageError(f"{what} is a text", got=repr(text))
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{what} holds a lone surrogate", got=ascii(text)) from error
+    return str.__str__(text)

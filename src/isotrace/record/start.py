@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from isotrace.clock import Clock
-from isotrace.errors import JournalError, RecordingWarning, RunInUseError
+from isotrace.errors import IsotraceError, RunInUseError
 from isotrace.record import sealer
 from isotrace.record.context import RunInfo
-from isotrace.record.home import default_store_url, journal_folder
+from isotrace.record.home import IN_MEMORY, default_store_url, journal_folder
 from isotrace.record.journal import AnyJournal, Durability, Journal, MemoryJournal
 from isotrace.record.recorder import Recorder
+from isotrace.record.warned import warn
 
 if TYPE_CHECKING:
     from isotrace.contracts import TraceStore
@@ -27,19 +27,25 @@ def start_recording(
     events are kept in memory until the run ends. A run id that another process is recording under is
     left to that one: this run gets a fresh id, and metadata that says which it asked for.
     """
-    target: TraceStore | str = default_store_url() if store is None else store
-    journal = _journal(info, target, durability, clock)
-    return Recorder(info, journal, clock, lambda ended: sealer.submit(ended, target))
+    try:
+        target: TraceStore | str = default_store_url() if store is None else store
+        folder = journal_folder(target if isinstance(target, str) else target.url)
+    except (OSError, RuntimeError) as error:  # no current folder, no home
+        target, folder = IN_MEMORY, None
+        warn(f"run {info.run_id} is not kept, there is no place for a store: {error}")
+    journal = _journal(info, folder, durability, clock)
+    return Recorder(
+        info, journal, clock, lambda ended, stopped: sealer.submit(ended, target, stopped=stopped)
+    )
 
 
-def _journal(info: RunInfo, target: TraceStore | str, durability: Durability, clock: Clock) -> AnyJournal:
+def _journal(info: RunInfo, folder: Path | None, durability: Durability, clock: Clock) -> AnyJournal:
     seed = clock.random_bytes(32)
-    folder = journal_folder(target if isinstance(target, str) else target.url)
     if folder is not None:
         try:
             return _file_journal(folder, info, seed, durability, clock)
-        except JournalError as error:
-            _warn(f"run {info.run_id} is kept in memory until it ends: {error}")
+        except (IsotraceError, OSError) as error:
+            warn(f"run {info.run_id} is kept in memory until it ends: {error}")
     return MemoryJournal(info.run_id, info.tenant_id, seed)
 
 
@@ -50,13 +56,11 @@ def _file_journal(
         return Journal.create(folder, info.run_id, info.tenant_id, seed, durability=durability)
     except RunInUseError as error:
         wanted, fresh = info.run_id, clock.new_id()
-        _warn(f"run {wanted} is recorded as {fresh}: {error}")
-        info.run_id = fresh
+        warn(f"run {wanted} is recorded as {fresh}: {error}")
+        if info.correlation_id == wanted:
+            info.correlation_id = fresh
         if info.origin_run_id == wanted:
             info.origin_run_id = fresh
+        info.run_id = fresh
         info.metadata["requested_run_id"] = wanted
         return Journal.create(folder, fresh, info.tenant_id, seed, durability=durability)
-
-
-def _warn(text: str) -> None:
-    warnings.warn(RecordingWarning(text), stacklevel=7)

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextvars import Context
 from functools import cache
 from typing import TYPE_CHECKING
 
 from isotrace.record.context import Ending, Step
-from isotrace.record.scheduler import Waiter, quiet_call_at
+from isotrace.record.scheduler import Waiter
 from isotrace.record.spec import SkillSpec
+from isotrace.record.writer import SUCCESS, UNDELIVERED
 
 if TYPE_CHECKING:
     from isotrace.record.recorder import Recorder
@@ -32,29 +34,35 @@ def timer_spec(name: str) -> SkillSpec:
 class RecordedTimer:
     """A running timer. `cancel` ends it unless it has fired; cancelling twice is fine."""
 
-    def __init__(self, recorder: Recorder, step: Step, when: float, fired: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        recorder: Recorder,
+        step: Step,
+        when: float,
+        fired: Callable[[], None],
+        now_ns: Callable[[], int],
+    ) -> None:
         self._recorder = recorder
         self._step = step
         self._fired = fired
         self._done = False
-        self._loop = asyncio.get_running_loop()
-        self._started = self._loop.time()
-        self._waiter = Waiter((step.lineage, "end"), self._fire, self._fail, self._loop)
-        self._handle = quiet_call_at(self._loop, when, recorder.scheduler.offer, self._waiter)
+        self._now_ns = now_ns
+        self._started = now_ns()
+        loop = asyncio.get_running_loop()
+        self._waiter = Waiter((step.lineage, "end"), self._fire, _never, loop=loop)
+        # Outside of the run's context: waiting for its turn is not the run's activity.
+        self._handle = loop.call_at(when, recorder.scheduler.offer, self._waiter, context=Context())
 
     def _end(self, facts: bytes) -> None:
         ending = Ending(self._step, facts, {})
-        ending.duration_ms = (self._loop.time() - self._started) * 1e3
-        self._recorder.finish(ending)
+        ending.duration_ms = (self._now_ns() - self._started) / 1e6
+        self._recorder.writer.finish(ending)
 
     def _fire(self) -> None:
         if not self._done:
             self._done = True
-            self._end(b',"status":"success","outcome_category":"SUCCESS","outcome_code":null')
+            self._end(SUCCESS)
             self._fired()
-
-    def _fail(self, error: BaseException) -> None:
-        """A live timer has nothing to fail."""
 
     def cancel(self) -> None:
         if self._done:
@@ -62,6 +70,13 @@ class RecordedTimer:
         self._done = True
         self._handle.cancel()
         self._recorder.scheduler.withdraw(self._waiter)
-        self._end(
-            b',"status":"failure","outcome_category":"CANCELLED","outcome_code":"CancelledError","delivered":false'
-        )
+        self._end(_CANCELLED)
+
+
+_CANCELLED = (
+    b',"status":"failure","outcome_category":"CANCELLED","outcome_code":"CancelledError"' + UNDELIVERED
+)
+
+
+def _never(error: BaseException) -> None:
+    """A live timer has nothing to fail."""

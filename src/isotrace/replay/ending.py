@@ -9,7 +9,7 @@ import orjson
 from isotrace.compare import findings
 from isotrace.compare.divergence import Divergence
 from isotrace.hashing import outcome_digest
-from isotrace.jsondiff import Change, diff_values
+from isotrace.jsondiff import MISSING, Change, diff_values
 from isotrace.models import Erased
 from isotrace.record.context import RunEnding
 from isotrace.record.outcomes import classify
@@ -18,9 +18,10 @@ from isotrace.replay.recorded import RecordedRun, RecordedStep
 
 
 def ending_divergences(
-    record: RecordedRun, matched: list[RecordedStep], ending: RunEnding
+    record: RecordedRun, matched: list[RecordedStep], ending: RunEnding, *, result: bool
 ) -> list[Divergence]:
-    """Divergences that show only at the run's end; empty where it ended as recorded."""
+    """Divergences that show only at the run's end; empty where it ended as recorded. `result`: whether
+    the code could say what the run came to."""
     done = {step.lineage for step in matched}
     left = [step for step in record.ordered if step.lineage not in done]
     if left:
@@ -28,7 +29,7 @@ def ending_divergences(
     if record.finished is None:
         message = "the record was cut off before the run's end; the code came to its end"
         return [findings.record_gap(None, (), message)]
-    return _result(record, ending)
+    return _result(record, ending, result=result)
 
 
 def _left_over(record: RecordedRun, left: list[RecordedStep], done: int) -> Divergence:
@@ -36,32 +37,36 @@ def _left_over(record: RecordedRun, left: list[RecordedStep], done: int) -> Dive
     if first.index == len(record.ordered) - len(left):
         names = [step.skill_name for step in left]
         return findings.early_end(first.index, first.lineage, len(record.ordered), done, left=names)
-    return findings.missing_step(first.index, first.lineage, first.skill_name, first.params)
+    params = first.started.value("params", {})
+    return findings.missing_step(first.index, first.lineage, first.skill_name, params)
 
 
-def _result(record: RecordedRun, ending: RunEnding) -> list[Divergence]:
+def _result(record: RecordedRun, ending: RunEnding, *, result: bool) -> list[Divergence]:
     assert record.finished is not None
     end = len(record.ordered)
     recorded_status = record.finished.facts["status"]
-    live_status = "failed" if ending.error is not None else "completed"
+    live_status = "failed" if ending.failed else "completed"
     if recorded_status != live_status:
         detail = _named(ending.error) if ending.error is not None else str(_recorded_error(record))
         return [findings.status_changed(end, (), recorded_status, live_status, detail=detail)]
-    if ending.error is not None:
+    if ending.error is not None and ending.failed:
         return _errors(record, ending.error, end)
-    if "result" not in record.finished.values or not ending.has_result:
+    if not result:
         return []
-    expected = record.finished.value("result")
+    expected = record.finished.value("result", MISSING)
     if isinstance(expected, Erased):
+        return [findings.record_gap(end, (), "the result of the run was erased", pointers=["/result"])]
+    return _results(
+        expected, orjson.loads(snapshot(ending.result).data) if ending.has_result else MISSING, end
+    )
+
+
+def _results(expected: Any, actual: Any, end: int) -> list[Divergence]:
+    if MISSING not in (expected, actual) and outcome_digest(expected) == outcome_digest(actual):
         return []
-    actual = orjson.loads(snapshot(ending.result).data)
-    if outcome_digest(expected) == outcome_digest(actual):
-        return []
-    return [
-        findings.final_result_changed(
-            end, expected, actual, changes=diff_values({"result": expected}, {"result": actual})
-        )
-    ]
+    before, after = ({} if one is MISSING else {"result": one} for one in (expected, actual))
+    changes = diff_values(before, after)
+    return [findings.final_result_changed(end, expected, actual, changes=changes)] if changes else []
 
 
 def _recorded_error(record: RecordedRun) -> Any:

@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
-from isotrace.errors import NoEntryPointError, UsageError
+from isotrace.errors import NoEntryPointError, ReplayError, UsageError
 from isotrace.plain import from_plain
 from isotrace.record.annotations import parameter_annotations
+from isotrace.record.binding import skill_signature
+from isotrace.record.context import RunInfo, run_opener
 from isotrace.record.restore import restore
 from isotrace.record.skills import ENTRY_ATTRIBUTE
+from isotrace.record.spec import SkillSpec
 
 
 def agent_of(entry: Mapping[str, Any], run_id: str) -> Callable[..., Any]:
@@ -48,20 +51,44 @@ def _module(entry: Mapping[str, Any], run_id: str) -> ModuleType:
     if loaded is not None and _same_file(getattr(loaded, "__file__", None), file):
         return loaded
     try:
-        if name == "__main__":
-            return _load_file(Path(str(file)))
-        if file is not None:
-            _add_root(Path(str(file)), name)
-        return importlib.import_module(name)
+        with _no_runs():
+            if name == "__main__":
+                return _load_file(Path(str(file)))
+            if file is not None:
+                _add_root(Path(str(file)), name)
+            return importlib.import_module(name)
     except NoEntryPointError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise NoEntryPointError(
             "the module of the recorded entry point can't be imported",
             run_id=run_id,
             got=f"{name} ({file}): {type(error).__name__}: {error}",
             hint="run from the agent's own environment, or pass the function to replay()",
         ) from error
+
+
+class _NoRuns:
+    """A module that is imported for its agent must not run one: that would be recorded, or replayed."""
+
+    def __call__(self, info: RunInfo) -> NoReturn:
+        raise ReplayError(
+            "importing the module opens a run",
+            got=info.agent_id,
+            hint='put what the script does when started under `if __name__ == "__main__":`',
+        )
+
+    def outside(self, spec: SkillSpec) -> NoReturn:
+        raise ReplayError("importing the module calls a skill", got=spec.name)
+
+
+@contextmanager
+def _no_runs() -> Iterator[None]:
+    token = run_opener.set(_NoRuns())
+    try:
+        yield
+    finally:
+        run_opener.reset(token)
 
 
 def _same_file(one: Any, other: Any) -> bool:
@@ -81,7 +108,11 @@ def _load_file(path: Path) -> ModuleType:
         raise NoEntryPointError("the script of the recorded entry point can't be loaded", got=str(path))
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
     return module
 
 
@@ -99,43 +130,34 @@ def named_function(text: str) -> Callable[..., Any]:
     if not colon or not qualname:
         raise UsageError("an entry is MODULE:FUNCTION or FILE.py:FUNCTION", got=text)
     try:
-        found: Any = _load_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
+        with _no_runs():
+            found: Any = _load_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
         for part in qualname.split("."):
             found = getattr(found, part)
-    except (ImportError, AttributeError, NoEntryPointError) as error:
-        raise UsageError("there is no such entry", got=text, hint=str(error)) from error
+    except (Exception, SystemExit) as error:
+        raise UsageError(
+            "there is no such entry", got=text, hint=f"{type(error).__name__}: {error}"
+        ) from error
     if not callable(found):
         raise UsageError("an entry is a function", got=f"{text} is a {type(found).__name__}")
     return found  # type: ignore[no-any-return]  # callable, as checked
 
 
 def recorded_call(function: Callable[..., Any], given: Any) -> Callable[[], Any]:
-    """A call of an agent function with the recorded input, its types restored from annotations."""
+    """A call of an agent function with the recorded input, its types restored from annotations.
+
+    Raises `RestoreError` where a recorded argument does not fit its annotation.
+    """
     target = getattr(function, ENTRY_ATTRIBUTE, function)
-    bound = given if isinstance(given, dict) else {}
+    signature = skill_signature(target)
     annotations = parameter_annotations(target)
-    args: list[Any] = []
-    kwargs: dict[str, Any] = {}
-    for parameter in inspect.signature(target).parameters.values():
-        if parameter.name not in bound:
-            continue
-        value = bound[parameter.name]
-        if parameter.kind is parameter.VAR_POSITIONAL:
-            args.extend(from_plain(value))
-        elif parameter.kind is parameter.VAR_KEYWORD:
-            kwargs.update(from_plain(value))
-        else:
-            value = restore(value, annotations.get(parameter.name))
-            if parameter.kind is parameter.POSITIONAL_ONLY:
-                args.append(value)
-            else:
-                kwargs[parameter.name] = value
-    if any(
-        p.kind is p.VAR_POSITIONAL and p.name in bound for p in inspect.signature(target).parameters.values()
-    ):
-        # What stands before `*args` can't be given by name.
-        names = [
-            p.name for p in inspect.signature(target).parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD
-        ]
-        args = [kwargs.pop(name) for name in names if name in kwargs] + args
-    return lambda: function(*args, **kwargs)
+    bound = signature.bind_partial()
+    for name, parameter in signature.parameters.items():
+        if isinstance(given, dict) and name in given:
+            several = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+            bound.arguments[name] = (
+                from_plain(given[name]) if several else restore(given[name], annotations.get(name))
+            )
+    # What was left out in favour of a default may stand before `*args`.
+    bound.apply_defaults()
+    return lambda: function(*bound.args, **bound.kwargs)

@@ -22,6 +22,7 @@ def events_of(record: TraceRecord) -> list[Event]:
         end = context.end_seq if context and context.start_seq is not None else 2 * position + 2
         marks.append((start, _started(step, position)))
         if end is not None:
+            marks += [(end, chunk) for chunk in _chunks(step, position)]
             marks.append((end, _finished(step, position)))
     marks.sort(key=lambda mark: mark[0])
     events = [_run_started(record), *(event for _, event in marks), *_run_ended(record)]
@@ -60,14 +61,38 @@ def _finished(step: TraceStep, position: int) -> Event:
         "duration_ms": step.duration_ms,
         "retry_count": step.retry_count,
     }
+    if step.outcome_category == "CANCELLED" and step.outcome_code in _BY_AGENT:
+        facts["delivered"] = False
+    if context and "closed_early" in context.marks:
+        facts |= {"closed_early": True, "delivered": False}
     values: dict[str, bytes | Erased] = {}
     if step.outcome_data is not None:
         values["outcome_data"] = _data(step.outcome_data)
         facts["wrapped"] = isinstance(step.outcome_data, dict) and list(step.outcome_data) == ["value"]
-    if context and context.error is not None:
-        values["error"] = _data({"type": step.outcome_code, "message": context.error})
+    error = context.error if context else None
+    if error is not None:
+        values["error"] = _data(
+            {"type": step.outcome_code, "message": error} if isinstance(error, str) else error
+        )
     ended = microseconds_of(step.timestamp) + round(step.duration_ms * 1000)
     return Event(0, "step_finished", ended, facts, values)
+
+
+_BY_AGENT = ("CancelledError", "GeneratorExit")
+
+
+def _chunks(step: TraceStep, position: int) -> list[Event]:
+    """The pieces of a stream; that they came in one go is all that a record without a ledger can say."""
+    outcome = step.outcome_data
+    chunks = outcome.get("chunks") if isinstance(outcome, dict) else None
+    if not isinstance(chunks, list) or not set(outcome or ()) <= {"chunks", "return"}:
+        return []
+    ended = microseconds_of(step.timestamp) + round(step.duration_ms * 1000)
+    lineage = _lineage(step, position)
+    return [
+        Event(0, "step_chunk", ended, {"lineage": lineage, "index": index}, {"chunk": _data(chunk)})
+        for index, chunk in enumerate(chunks)
+    ]
 
 
 def _run_started(record: TraceRecord) -> Event:

@@ -21,9 +21,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache, partial
 from typing import Any
 
 from isotrace.errors import UncontrolledSourceError
+from isotrace.record.patches import patch
 
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWNET = 0x40000000
@@ -72,6 +74,22 @@ _TLS_METHODS = (
     "write",
     "do_handshake",
 )
+# They reach outside by way of libuv, past Python's sockets and its audit events.
+_UVLOOP_METHODS = (
+    "create_connection",
+    "create_unix_connection",
+    "create_datagram_endpoint",
+    "create_server",
+    "create_unix_server",
+    "getaddrinfo",
+    "getnameinfo",
+    "sock_connect",
+    "sock_sendall",
+    "sock_recv",
+    "sock_recv_into",
+    "subprocess_exec",
+    "subprocess_shell",
+)
 
 
 class Guard:
@@ -91,16 +109,17 @@ class Guard:
 
 
 _guard: ContextVar[Guard | None] = ContextVar("isotrace_guard", default=None)
-_process_guard: Guard | None = None
-_hook_lock = threading.Lock()
-_hooked = False
-_users = 0
-_undo: list[Callable[[], None]] = []
+
+
+class _Process:
+    """The guard over this whole process, if there is one."""
+
+    guard: Guard | None = None
 
 
 def active_guard() -> Guard | None:
     """The guard over the calling code, if any."""
-    return _guard.get() or _process_guard or getattr(threading.current_thread(), "_isotrace_guard", None)
+    return _guard.get() or _Process.guard or getattr(threading.current_thread(), "_isotrace_guard", None)
 
 
 def _audit(event: str, args: tuple[Any, ...]) -> None:
@@ -125,7 +144,7 @@ def _is_local(sock: Any) -> bool:
         return False
 
 
-def _guarded(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+def _refusing_use(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         guard = active_guard()
         if guard is not None and not _is_local(self):
@@ -136,50 +155,29 @@ def _guarded(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
     return method
 
 
-def _patch(owner: Any, name: str, make: Callable[[Callable[..., Any]], Any]) -> None:
-    before = getattr(owner, name, None)
-    if before is None:
-        return
-    inherited = name not in vars(owner)
-    replacement = make(before)
-    setattr(owner, name, replacement)
-
-    def restore() -> None:
-        if vars(owner).get(name) is replacement:
-            if inherited:
-                delattr(owner, name)
-            else:
-                setattr(owner, name, before)
-
-    _undo.append(restore)
-
-
-def _install_patches() -> None:
-    for name in _SOCKET_METHODS:
-        _patch(socket.socket, name, lambda original, name=name: _guarded(name, original))
-    for name in _TLS_METHODS:
-        _patch(ssl.SSLSocket, name, lambda original, name=name: _guarded(name, original))
-    _patch(threading.Thread, "start", _starting_thread)
-    _patch(ThreadPoolExecutor, "submit", _submitting)
-    uvloop = sys.modules.get("uvloop")
-    if uvloop is not None:
-        for name in (
-            "create_connection",
-            "create_unix_connection",
-            "create_datagram_endpoint",
-            "getaddrinfo",
-        ):
-            _patch(uvloop.Loop, name, lambda original, name=name: _guarded_loop(name, original))
-
-
-def _guarded_loop(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+def _refusing_call(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         guard = active_guard()
         if guard is not None:
-            guard.refuse(f"open a connection ({name})")
+            guard.refuse(f"reach outside ({name})")
         return original(self, *args, **kwargs)
 
+    method.__name__ = name
     return method
+
+
+def _patch_all() -> list[Callable[[], None]]:
+    """Wraps what could reach outside; gives the way back."""
+    wraps: list[tuple[Any, str, Callable[[Any], Any]]] = [
+        (threading.Thread, "start", _starting_thread),
+        (ThreadPoolExecutor, "submit", _submitting),
+    ]
+    wraps += [(socket.socket, name, partial(_refusing_use, name)) for name in _SOCKET_METHODS]
+    wraps += [(ssl.SSLSocket, name, partial(_refusing_use, name)) for name in _TLS_METHODS]
+    uvloop = sys.modules.get("uvloop")
+    if uvloop is not None:
+        wraps += [(uvloop.Loop, name, partial(_refusing_call, name)) for name in _UVLOOP_METHODS]
+    return [patch(owner, name, wrap) for owner, name, wrap in wraps if hasattr(owner, name)]
 
 
 def _starting_thread(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -199,43 +197,36 @@ def _submitting(original: Callable[..., Any]) -> Callable[..., Any]:
 
     def submit(self: Any, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         guard = active_guard()
-        if guard is None:
-            return original(self, function, *args, **kwargs)
-
-        def guarded(*inner: Any, **named: Any) -> Any:
-            token = _guard.set(guard)
-            try:
-                return function(*inner, **named)
-            finally:
-                _guard.reset(token)
-
-        return original(self, guarded, *args, **kwargs)
+        return (
+            original(self, function, *args, **kwargs)
+            if guard is None
+            else original(self, _within, guard, function, *args, **kwargs)
+        )
 
     return submit
+
+
+def _within(guard: Guard, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    token = _guard.set(guard)
+    try:
+        return function(*args, **kwargs)
+    finally:
+        _guard.reset(token)
 
 
 @contextmanager
 def guarded() -> Iterator[Guard]:
     """Refuses network and processes to the code inside, in this process."""
-    global _users, _hooked
     guard = Guard("patched")
-    with _hook_lock:
-        if not _hooked:
-            sys.addaudithook(_audit)  # can't be removed: it looks whether a guard is active
-            _hooked = True
-        _users += 1
-        if _users == 1:
-            _install_patches()
+    _audit_from_now_on()
+    undo = _patch_all()
     token = _guard.set(guard)
     try:
         yield guard
     finally:
         _guard.reset(token)
-        with _hook_lock:
-            _users -= 1
-            if _users == 0:
-                while _undo:
-                    _undo.pop()()
+        for take_off in undo:
+            take_off()
 
 
 def guard_process() -> Guard:
@@ -243,15 +234,17 @@ def guard_process() -> Guard:
 
     For the child process of a replay: in a network namespace of its own where that is permitted.
     """
-    global _process_guard, _hooked
     guard = Guard("netns" if enter_network_namespace() else "patched")
-    with _hook_lock:
-        if not _hooked:
-            sys.addaudithook(_audit)
-            _hooked = True
-        _install_patches()
-    _process_guard = guard
+    _audit_from_now_on()
+    _patch_all()
+    _Process.guard = guard
     return guard
+
+
+@cache
+def _audit_from_now_on() -> None:
+    """An audit hook can't be taken out again: it looks whether a guard is active."""
+    sys.addaudithook(_audit)
 
 
 def enter_network_namespace() -> bool:
@@ -259,7 +252,8 @@ def enter_network_namespace() -> bool:
 
     Linux only. Needs the right to do so, or unprivileged user namespaces.
     """
-    import ctypes  # takes a few milliseconds, and only a replay's child process needs it
+    # Takes a few milliseconds, and only a replay's child process needs it.
+    import ctypes  # noqa: PLC0415
 
     try:
         libc = ctypes.CDLL(None, use_errno=True)

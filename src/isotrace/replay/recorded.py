@@ -7,12 +7,12 @@ from typing import Any
 
 import orjson
 
-from isotrace.errors import RecordGapError
-from isotrace.events import Event, lineage_key
+from isotrace.errors import RecordCorruptError, RecordGapError, SchemaUnsupportedError
+from isotrace.events import EVENT_TYPES, Event, lineage_key, lineage_text
 from isotrace.hashing import params_digest
 from isotrace.ledger import Ledger
 from isotrace.minted import MintedIds
-from isotrace.models import Erased, Lineage, TraceRecord
+from isotrace.models import META_REPLAYABILITY, Erased, Lineage, TraceRecord
 from isotrace.replay.from_record import events_of
 
 DeliveryKey = tuple[Lineage, int | str]
@@ -47,6 +47,15 @@ class RecordedStep:
     def delivered(self) -> bool:
         """Whether its end was handed to the agent; False where the agent's own code ended it."""
         return self.finished is not None and self.finished.facts.get("delivered", True) is not False
+
+    def delivers(self, what: int | str) -> bool:
+        """Whether this part of it was handed to the agent: its end, or the chunk of this number."""
+        return self.delivered if what == "end" else True
+
+    @property
+    def params_erased(self) -> bool:
+        """Whether its params are gone."""
+        return isinstance(self.started.values.get("params"), Erased)
 
     @property
     def params(self) -> Any:
@@ -88,21 +97,19 @@ class RecordedRun:
         self.starts: list[Lineage] = []
         self.reads: dict[tuple[Lineage, int], Event] = {}
         self.finished: Event | None = None
-        self.aborted: Event | None = None
         started: Event | None = None
         for event in events:
             match event.type:
                 case "run_started":
                     started = event
                 case "step_started":
-                    self.steps[event.lineage] = RecordedStep(event)
-                    self.starts.append(event.lineage)
+                    self._add(event)
                 case "step_chunk":
-                    step = self.steps[event.lineage]
+                    step = self._step_of(event)
                     self.deliveries.append((event.lineage, len(step.chunks)))
                     step.chunks.append(event)
                 case "step_finished":
-                    step = self.steps[event.lineage]
+                    step = self._step_of(event)
                     step.finished = event
                     if step.delivered:
                         self.deliveries.append((event.lineage, "end"))
@@ -110,14 +117,43 @@ class RecordedRun:
                     self.reads[event.lineage, event.facts.get("index", 0)] = event
                 case "run_finished":
                     self.finished = event
-                case "run_aborted":
-                    self.aborted = event
+                case _ if event.type not in EVENT_TYPES:
+                    raise SchemaUnsupportedError(
+                        "unknown event type",
+                        where=f"event {event.seq}",
+                        got=event.type,
+                        hint="upgrade isotrace",
+                    )
         if started is None:
             raise RecordGapError("a run without run_started can't be replayed")
         self.started = started
         self.ordered = sorted(self.steps.values(), key=lambda step: lineage_key(step.lineage))
         for index, step in enumerate(self.ordered):
             step.index = index
+
+    def _add(self, event: Event) -> None:
+        if event.lineage in self.steps:
+            raise RecordCorruptError(
+                "two steps have one lineage", where=f"event {event.seq}", got=lineage_text(event.lineage)
+            )
+        self.steps[event.lineage] = RecordedStep(event)
+        self.starts.append(event.lineage)
+
+    def _step_of(self, event: Event) -> RecordedStep:
+        step = self.steps.get(event.lineage)
+        if step is None or step.finished is not None:
+            raise RecordCorruptError(
+                f"{event.type} of a step that is not under way",
+                where=f"event {event.seq}",
+                got=lineage_text(event.lineage),
+            )
+        return step
+
+    @property
+    def grade(self) -> Any:
+        """Reasons against a replay that were known when the run was recorded, or "replayable"."""
+        metadata = self.finished.value("metadata") if self.finished is not None else None
+        return metadata.get(META_REPLAYABILITY) if isinstance(metadata, dict) else None
 
     @property
     def facts(self) -> dict[str, Any]:

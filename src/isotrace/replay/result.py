@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from isotrace.compare.divergence import Divergence, Verdict, in_order
+from isotrace.compare.divergence import Divergence, Verdict, first_divergence
 from isotrace.models import ParityResult
 
 
@@ -52,9 +52,8 @@ class ReplayResult:
 
     @property
     def first(self) -> Divergence | None:
-        """The divergence that decided the verdict, None for a match."""
-        ordered = in_order(self.divergences)
-        return ordered[0] if ordered else None
+        """The divergence that decided the verdict; without such a one the first warning, if any."""
+        return first_divergence(self.divergences)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, without the function's value."""

@@ -12,7 +12,8 @@ from isotrace.replay.recorded import DeliveryKey
 class RecordedOrder:
     """Hands out waiters in the order of the record.
 
-    What was served without waiting (a plain function returns at once) is crossed out by `served`.
+    What was served without waiting (a plain function returns at once), or will never be, is crossed
+    out by `served`.
     """
 
     def __init__(self, deliveries: Iterable[DeliveryKey]) -> None:
@@ -26,10 +27,8 @@ class RecordedOrder:
     def remove(self, waiter: Waiter) -> None:
         if self._waiting.get(waiter.key) is waiter:
             del self._waiting[waiter.key]
-        self.served(waiter.key)
 
     def served(self, key: DeliveryKey) -> None:
-        """This delivery has happened, or will never happen."""
         if self._order and self._order[0] == key:
             self._order.popleft()
         else:
@@ -45,6 +44,14 @@ class RecordedOrder:
     def next(self) -> Waiter | None:
         head = self.head()
         return None if head is None else self._waiting.get(head)
+
+    def taken(self, waiter: Waiter) -> None:
+        self.remove(waiter)
+        self.served(waiter.key)
+
+    def overtaking(self) -> Waiter | None:
+        """None: the record has the order, also where it was forced."""
+        return None
 
     def waiting(self) -> list[Waiter]:
         return list(self._waiting.values())

@@ -1,0 +1,252 @@
+"""Writes what happens in one live run into its journal.
+
+The hot path only snapshots and appends. Everything that can wait (digests, salts, commitments, the
+path) waits for sealing. Nothing here raises because of what it was given: a journal that fails ends the
+recording of this run, not the agent.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import orjson
+
+from isotrace.clock import Clock
+from isotrace.errors import IsotraceError
+from isotrace.hashing import SCHEME
+from isotrace.models import META_REPLAYABILITY
+from isotrace.record.context import Branch, Ending, RunEnding, RunInfo, Step
+from isotrace.record.journal import AnyJournal
+from isotrace.record.outcomes import classify, error_value
+from isotrace.record.restore import can_restore
+from isotrace.record.snapshot import Snapshot, snapshot, snapshot_params
+from isotrace.record.spec import SkillSpec
+from isotrace.record.warned import warn
+
+REPLAYABLE = "replayable"
+"""The grade of a run that nothing speaks against; otherwise the grade is the list of reasons."""
+
+MAX_REASONS = 100
+"""How many reasons a grade lists."""
+
+_RESTORE_CHECKS = 8
+"""How many values of one type and skill are tried for restoring; later ones rarely differ."""
+
+_NONE: dict[str, bytes] = {}
+SUCCESS = b',"status":"success","outcome_category":"SUCCESS","outcome_code":null'
+UNDELIVERED = b',"delivered":false'
+
+
+class RunWriter:
+    """The journal of one live run, and the grade of how well the run can be replayed. Thread-safe."""
+
+    def __init__(self, info: RunInfo, journal: AnyJournal, clock: Clock) -> None:
+        self.info = info
+        self.journal = journal
+        self.clock = clock
+        self.failure: BaseException | None = None
+        self._reasons: dict[str, None] = {}
+        self._checks: dict[tuple[str, type], int] = {}
+        self._steps = 0
+        self._ended = False
+        info.started_us = self._run_started()
+
+    # --- the run ----------------------------------------------------------------------
+
+    def _run_started(self) -> int:
+        info = self.info
+        facts = {
+            "scheme": SCHEME,
+            "run_id": info.run_id,
+            "origin_run_id": info.origin_run_id,
+            "correlation_id": info.correlation_id,
+            "tenant_id": info.tenant_id,
+            "agent_id": info.agent_id,
+            "seed": info.seed,
+            "frozen_timestamp": info.frozen_timestamp,
+            "entry_point": info.entry_point,
+            "parent": info.parent,
+        }
+        values = {"environment": snapshot(info.environment).data}
+        for name, value in (
+            ("plan", info.plan or None),
+            ("input", info.input),
+            ("metadata", info.metadata or None),
+        ):
+            if value is not None:
+                values[name] = self._kept(f"{name} of the run", value)
+        return self.append("run_started", _facts(facts), values)
+
+    def run_finished(self, ending: RunEnding) -> None:
+        """The last event; what comes after it is not of this run any more."""
+        values: dict[str, bytes] = {}
+        if ending.failed:
+            values["error"] = snapshot(error_value(ending.error)).data
+        if ending.has_result:
+            values["result"] = self._kept("result of the run", ending.result)
+        grade = list(self._reasons) or REPLAYABLE
+        values["metadata"] = snapshot({**ending.metadata, META_REPLAYABILITY: grade}).data
+        status = b"failed" if ending.failed else b"completed"
+        self._ended = True
+        self._append("run_finished", b'"status":"%b","step_count":%d' % (status, self._steps), values, "")
+
+    def note(self, reason: str) -> None:
+        """Adds a reason why this run may not replay. The same reason counts once."""
+        if len(self._reasons) < MAX_REASONS:
+            self._reasons.setdefault(reason)
+        elif reason not in self._reasons:
+            self._reasons["and others"] = None
+
+    # --- the journal ------------------------------------------------------------------
+
+    def append(self, type_: str, facts: bytes, values: dict[str, bytes] | None = None, slot: str = "") -> int:
+        """Writes one event and returns its time. After a failure, or the run's end, it only tells the
+        time: a task may outlive its run."""
+        if self._ended:
+            return self.clock.now_us()
+        return self._append(type_, facts, values or _NONE, slot)
+
+    def _append(self, type_: str, facts: bytes, values: dict[str, bytes], slot: str) -> int:
+        now = self.clock.now_us()
+        if self.failure is None:
+            try:
+                self.journal.append(type_, now, facts, values, slot)
+            except (IsotraceError, OSError) as error:
+                self.failure = error
+                warn(f"recording of run {self.info.run_id} stopped, the agent goes on: {error}")
+        return now
+
+    # --- steps ------------------------------------------------------------------------
+
+    def begin(self, spec: SkillSpec, branch: Branch, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Step:
+        """The step's intent: on disk before its effect can happen."""
+        number = branch.next()
+        lineage = (*branch.path, number)
+        step = Step(spec, branch, lineage, b"%b%d]" % (branch.prefix_json, number))
+        branch.last_step = lineage
+        params = snapshot_params(spec.params(args, kwargs))
+        if params.losses:
+            self._note_losses(spec, "params", params)
+        control = branch.control
+        if control.thread != threading.get_ident() or not control.ordered:
+            step.marks.append("thread")
+            self.note(f"thread: {spec.name} was called from a thread that isotrace does not order")
+        self._steps += 1
+        step.started_us = branch.last_us = self.append(
+            "step_started",
+            b'"lineage":%b,%b' % (step.lineage_json, spec.facts_json),
+            {"params": params.data},
+            spec.name,
+        )
+        return step
+
+    def succeeded(self, step: Step, value: Any) -> Ending:
+        """The end of a step that returned. The value is snapshotted now, written when delivered."""
+        snap = snapshot(value)
+        facts = SUCCESS + self._type_facts(step, "outcome", value, snap)
+        data = snap.data
+        # A tag is no dictionary of the agent's.
+        if data[:1] == b"{" and (type(value) is dict or data[:7] != b'{"$iso:'):
+            return Ending(step, facts, {"outcome_data": data})
+        return Ending(step, facts + b',"wrapped":true', {"outcome_data": b'{"value":%b}' % data})
+
+    def _type_facts(self, step: Step, what: str, value: Any, snap: Snapshot) -> bytes:
+        """What a replay has to know of the value's type; what speaks against one is noted."""
+        spec = step.spec
+        if snap.losses:
+            self._note_losses(spec, what, snap)
+        elif snap.typed:
+            key = (spec.name, type(value))
+            checks = self._checks.get(key, 0)
+            if checks < _RESTORE_CHECKS:
+                self._checks[key] = checks + 1
+                if reason := can_restore(value, spec.annotation):
+                    self.note(f"{what} of {spec.name}: {reason}")
+        elif spec.annotated:
+            # Plain JSON, whatever the annotation says: it must come back as that.
+            return b',"plain":true'
+        return b""
+
+    def failed(self, step: Step, error: BaseException, *, delivered: bool = True) -> Ending:
+        """The end of a step that raised; `delivered=False` where the agent itself ended it."""
+        category, code = classify(error)
+        facts = b',"status":"failure","outcome_category":"%b","outcome_code":%b' % (
+            category.encode(),
+            orjson.dumps(code),
+        )
+        if not delivered:
+            facts += UNDELIVERED
+        return Ending(step, facts, {"error": snapshot(error_value(error)).data})
+
+    def finish(self, ending: Ending) -> None:
+        """Writes the end of a step. From here on a crash can't lose it."""
+        step = ending.step
+        facts = b'"lineage":%b%b%b,"cost_cents":%b,"duration_ms":%.3f,"retry_count":%d' % (
+            step.lineage_json,
+            ending.facts,
+            ending.extra,
+            orjson.dumps(step.cost_cents),
+            ending.duration_ms,
+            step.attempts,
+        )
+        if step.child_run_id is not None:
+            facts += b',"child_run_id":%b' % orjson.dumps(step.child_run_id)
+        if step.marks:
+            facts += b',"marks":%b' % orjson.dumps(step.marks)
+        step.branch.last_us = self.append("step_finished", facts, ending.values, step.spec.name)
+
+    def attempt_failed(self, step: Step, error: BaseException) -> None:
+        """An attempt inside a step failed and will be made again."""
+        category, code = classify(error)
+        facts = {
+            "lineage": list(step.lineage),
+            "attempt": step.attempts,
+            "outcome_category": category,
+            "outcome_code": code,
+        }
+        step.attempts += 1
+        self.append("step_attempt", _facts(facts), {"error": snapshot(error_value(error)).data})
+
+    # --- pieces of streams, and what is no step ------------------------------------------
+
+    def chunk(self, step: Step, index: int, item: Any, sent: Any) -> tuple[bytes, dict[str, bytes]]:
+        """Facts and values of one piece of a stream, as it is now. `sent`: what the agent had sent in."""
+        snap = snapshot(item)
+        facts = b'"lineage":%b,"index":%d' % (step.lineage_json, index)
+        values = {"chunk": snap.data}
+        if sent is not None:
+            values["sent"] = self._kept(f"value sent into {step.spec.name}", sent)
+        return facts + self._type_facts(step, "chunk", item, snap), values
+
+    def add_chunk(self, step: Step, chunk: tuple[bytes, dict[str, bytes]]) -> None:
+        """Writes one piece of a stream."""
+        step.branch.last_us = self.append("step_chunk", *chunk)
+
+    def value_read(self, branch: Branch, source: str, value: Any) -> None:
+        """A value from outside that is no step."""
+        data = self._kept(f"value read from {source}", value)
+        facts = {"lineage": list(branch.path), "index": branch.reads, "source": source}
+        branch.reads += 1
+        branch.last_us = self.append("value_read", _facts(facts), {"value": data})
+
+    def violation(self, branch: Branch, step: Step | None, policy_id: str, reason: str) -> None:
+        """A policy was violated by this step, or by the one that the branch made last."""
+        lineage = branch.last_step if step is None else step.lineage
+        facts = {"lineage": list(lineage), "policy_id": str(policy_id)}
+        self.append("violation", _facts(facts), {"reason": snapshot(str(reason)).data})
+
+    def _kept(self, what: str, value: Any) -> bytes:
+        snap = snapshot(value)
+        for loss in snap.losses:
+            self.note(f"{what}: {loss}")
+        return snap.data
+
+    def _note_losses(self, spec: SkillSpec, what: str, snap: Snapshot) -> None:
+        for loss in snap.losses:
+            self.note(f"{what} of {spec.name}: {loss}")
+
+
+def _facts(facts: dict[str, Any]) -> bytes:
+    """Facts as JSON without the outer braces. Ids are checked where they come in; paths may be anything."""
+    return snapshot(facts).data[1:-1]

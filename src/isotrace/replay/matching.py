@@ -1,0 +1,174 @@
+"""Which recorded step a live call is: by its lineage, then kind, skill and params. Nothing is guessed."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+import orjson
+
+from isotrace.compare import findings
+from isotrace.compare.divergence import Code, Divergence
+from isotrace.errors import RecordGapError
+from isotrace.events import lineage_text
+from isotrace.jsondiff import diff_values
+from isotrace.minted import MintedIds
+from isotrace.models import Erased, Lineage
+from isotrace.record.context import Branch
+from isotrace.record.snapshot import snapshot_params
+from isotrace.record.spec import SkillSpec
+from isotrace.replay.recorded import RecordedRun, RecordedStep
+from isotrace.replay.stop import Stop
+
+_OBJECT_TAG = b'"$iso:object"'
+
+
+class LiveStep:
+    """The step at which the code parted from the record, as the code asked for it."""
+
+    def __init__(self, spec: SkillSpec, params: Any) -> None:
+        self.skill_name = spec.name
+        self.params = params
+
+
+class Matcher:
+    """Finds the recorded step of each live call; stops the replay where there is none.
+
+    `matched` are the steps found so far, `uncertain` what their equality can't vouch for.
+    """
+
+    def __init__(self, record: RecordedRun, minted: MintedIds, stop: Stop) -> None:
+        self.matched: list[RecordedStep] = []
+        self.stopped_at: LiveStep | None = None
+        self.uncertain: list[str] = []
+        self._record = record
+        self._minted = minted
+        self._stop = stop
+        self._starts = iter(record.starts)
+        self._drift: tuple[str, str] | None = None
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether every recorded step was asked for."""
+        return len(self.matched) == len(self._record.steps)
+
+    def match(
+        self, spec: SkillSpec, branch: Branch, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> RecordedStep:
+        """The recorded step that this call is."""
+        lineage = (*branch.path, branch.next())
+        branch.last_step = lineage
+        data = snapshot_params(spec.params(args, kwargs)).data
+        step = self._record.steps.get(lineage)
+        if step is None:
+            self._extra(spec, lineage, data)
+        if step.kind != spec.kind or step.skill_name != spec.name:
+            self._other_skill(spec, step, data)
+        self._note_start(lineage)
+        try:
+            equal, live = step.params_equal(data, self._minted)
+        except RecordGapError as gap:
+            self._stop(findings.of_error(gap, lineage=lineage))
+        if not equal:
+            self._other_params(spec, step, live)
+        if _OBJECT_TAG in data:
+            self.uncertain.append(
+                f"{spec.name} (step {step.index}) was given an object that can't be compared"
+            )
+        self.matched.append(step)
+        branch.last_us = step.started.time_us
+        return step
+
+    def _note_start(self, lineage: Lineage) -> None:
+        """Starts in another order than recorded are no divergence by themselves, but explain one."""
+        expected = next(self._starts, None)
+        if self._drift is None and expected != lineage:
+            was = lineage_text(expected) if expected is not None else "nothing"
+            self._drift = (f"step {was} started", f"step {lineage_text(lineage)} starts")
+
+    def _asked(self, spec: SkillSpec, data: bytes) -> Any:
+        params = orjson.loads(data)
+        if self._minted:
+            params, _ = self._minted.replace(params)
+        self.stopped_at = LiveStep(spec, params)
+        return params
+
+    def _extra(self, spec: SkillSpec, lineage: Lineage, data: bytes) -> NoReturn:
+        params = self._asked(spec, data)
+        total = len(self._record.steps)
+        if self.exhausted and self._record.finished is None:
+            message = f"the record was cut off after {total} steps; the code goes on with {spec.name}"
+            self._stop(findings.record_gap(total, lineage, message))
+        if self.exhausted:
+            self._stop(findings.late_end(total, lineage, total, total + 1, left=[spec.name]))
+        index = self._record.index_of(lineage)
+        nearest = self._nearest(spec, params)
+        self._stop(findings.extra_step(index, lineage, spec.name, params, nearest=nearest))
+
+    def _other_skill(self, spec: SkillSpec, step: RecordedStep, data: bytes) -> NoReturn:
+        params = self._asked(spec, data)
+        where, lineage = step.index, step.lineage
+        if step.kind != spec.kind:
+            self._stop(findings.kind_changed(where, lineage, step.kind, spec.kind))
+        twin = self._same_elsewhere(spec, params, step)
+        if twin is not None:
+            self._stop(_reordered(spec, step, twin))
+        nearest = self._nearest(spec, params)
+        self._stop(findings.skill_changed(where, lineage, step.skill_name, spec.name, nearest=nearest))
+
+    def _other_params(self, spec: SkillSpec, step: RecordedStep, live: Any) -> NoReturn:
+        self.stopped_at = LiveStep(spec, live)
+        if self._drift is not None:
+            self._stop(findings.schedule_changed(step.index, step.lineage, *self._drift))
+        self._stop(findings.params_changed(step.index, step.lineage, step.params, live))
+
+    # --- what comes closest ---------------------------------------------------------------
+
+    def _left(self, skill_name: str) -> list[RecordedStep]:
+        """Steps of this skill that were not asked for yet and whose params are known."""
+        done = {step.lineage for step in self.matched}
+        return [
+            step
+            for step in self._record.ordered
+            if step.lineage not in done and step.skill_name == skill_name and not step.params_erased
+        ]
+
+    def _same_elsewhere(self, spec: SkillSpec, params: Any, here: RecordedStep) -> RecordedStep | None:
+        """The recorded step of this branch, still to come, that this call would be."""
+        for step in self._left(spec.name):
+            same_branch = step is not here and step.lineage[:-1] == here.lineage[:-1]
+            if same_branch and step.kind == spec.kind and not diff_values(step.params, params):
+                return step
+        return None
+
+    def _nearest(self, spec: SkillSpec, params: Any) -> dict[str, Any] | None:
+        """What of the record comes closest: the same skill, with the fewest differences."""
+        close = [(diff_values(step.params, params), step) for step in self._left(spec.name)]
+        if not close:
+            return None
+        changes, nearest = min(close, key=lambda pair: (len(pair[0]), pair[1].index))
+        return {**_brief(nearest), "pointers": [change.pointer for change in changes]}
+
+
+def _reordered(spec: SkillSpec, step: RecordedStep, twin: RecordedStep) -> Divergence:
+    message = f"{spec.name} comes here; on record it is step {twin.index}, here is {step.skill_name}"
+    return Divergence(
+        Code.REORDERED,
+        step.index,
+        step.lineage,
+        expected=step.skill_name,
+        actual=spec.name,
+        nearest={**_brief(twin), "pointers": []},
+        original_index=twin.index,
+        replay_index=step.index,
+        message=message,
+    )
+
+
+def _brief(step: RecordedStep) -> dict[str, Any]:
+    value = step.started.value("params", {})
+    return {
+        "step_index": step.index,
+        "skill_name": step.skill_name,
+        "lineage": list(step.lineage),
+        "params": value.to_dict() if isinstance(value, Erased) else value,
+    }
