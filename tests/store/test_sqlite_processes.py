@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 
 import apsw
+import pytest
 
 from isotrace import ledger as ledgers
 from isotrace.contracts import RunQuery
@@ -118,6 +119,42 @@ def test_a_fork_takes_no_open_connection_along(tmp_path: Path) -> None:
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         assert store.count(RunQuery()) == 1
         assert str(store.path) in _open_files()
+
+
+@pytest.mark.filterwarnings(
+    "ignore:.*use of fork:DeprecationWarning"
+)  # from Python 3.12 on; it is what is tested
+def test_forking_while_other_threads_write_harms_neither(tmp_path: Path) -> None:
+    with SqliteStore(tmp_path / "traces.db") as store:
+        done = threading.Event()
+        put: list[str] = []
+
+        def write(name: str) -> None:
+            while not done.is_set():
+                run = make_run(f"{name}-{len(put)}", steps=make_steps(4))
+                assert store.put(run)
+                put.append(run.run_id)
+
+        threads = [threading.Thread(target=write, args=(name,)) for name in ("one", "two")]
+        for thread in threads:
+            thread.start()
+        children = []
+        for number in range(8):
+            child = os.fork()
+            if child == 0:
+                try:
+                    store.put(make_run(f"child-{number}", steps=make_steps(4)))
+                    os._exit(0)
+                finally:
+                    os._exit(2)
+            children.append(child)
+        codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+        done.set()
+        for thread in threads:
+            thread.join()
+        assert codes == [0] * 8
+        assert store.count(RunQuery()) == len(put) + 8
+    assert _healthy(store.path)
 
 
 def _open_files() -> set[str]:

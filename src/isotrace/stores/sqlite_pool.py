@@ -8,9 +8,9 @@ connection, or merely opens the file beside it, may lose them and damage the fil
 from __future__ import annotations
 
 import os
+import threading
 import time
 import weakref
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -102,8 +102,10 @@ class Pool:
         self.timeout_s = timeout_s
         self.where = str(path)
         self.closed = False
-        # deque's append and pop are atomic, so no lock is there for a fork to catch held.
-        self._idle: deque[apsw.Connection] = deque()
+        self._idle: list[apsw.Connection] = []
+        self._lent = 0
+        self._forking = False
+        self._changed = threading.Condition(threading.Lock())
         _POOLS.add(self)
 
     def borrow(self) -> Loan:
@@ -112,38 +114,60 @@ class Pool:
 
     def take(self) -> apsw.Connection:
         """An idle connection, or a new one. Raises `StoreError` once the pool is closed."""
-        if self.closed:
-            raise StoreError("the store is closed", where=self.where)
-        try:
-            return self._idle.pop()
-        except IndexError:
-            pass
+        with self._changed:
+            while self._forking:
+                self._changed.wait()
+            if self.closed:
+                raise StoreError("the store is closed", where=self.where)
+            self._lent += 1
+            con = self._idle.pop() if self._idle else None
+        if con is not None:
+            return con
         try:
             return self._open()
-        except apsw.Error as error:
-            raise store_error(error, self.where) from error
+        except BaseException as error:
+            with self._changed:
+                self._lent -= 1
+                self._changed.notify_all()
+            if isinstance(error, apsw.Error):
+                raise store_error(error, self.where) from error
+            raise
 
     def give_back(self, con: apsw.Connection) -> None:
         """Keeps a connection for the next who asks."""
         if con.in_transaction:
             # Interrupted between two statements; whoever comes next must not find it so.
             con.execute("ROLLBACK")
-        self._idle.append(con)
-        if self.closed:
-            self.let_go()
-
-    def let_go(self) -> None:
-        """Closes the connections that nobody uses; the next call opens a new one."""
-        while self._idle:
-            try:
-                self._idle.pop().close()
-            except IndexError:  # another thread took the last one
-                return
+        with self._changed:
+            self._idle.append(con)
+            self._lent -= 1
+            if self.closed:
+                self._close_idle()
+            self._changed.notify_all()
 
     def close(self) -> None:
         """Closes all connections, those in use when they come back."""
-        self.closed = True
-        self.let_go()
+        with self._changed:
+            self.closed = True
+            self._close_idle()
+
+    def _close_idle(self) -> None:
+        while self._idle:
+            self._idle.pop().close()
+
+    def before_fork(self) -> None:
+        """Waits until no connection is lent, closes all, and lends none until `after_fork`."""
+        self._changed.acquire()
+        self._forking = True
+        # Bounded: a child with a locked store is better than a parent that never goes on.
+        self._changed.wait_for(lambda: not self._lent, timeout=self.timeout_s)
+        self._close_idle()
+
+    def after_fork(self) -> None:
+        """Lends connections again; called in parent and child."""
+        self._forking = False
+        self._changed.notify_all()
+        self._changed.release()
 
     def _open(self) -> apsw.Connection:
         con = apsw.Connection(self.where, flags=apsw.SQLITE_OPEN_READWRITE)
@@ -205,11 +229,21 @@ class Loan:
 
 
 _POOLS: weakref.WeakSet[Pool] = weakref.WeakSet()
+# Which pools a forking thread holds still. A thread forks once at a time, and survives in the child.
+_HELD: dict[int, list[Pool]] = {}
 
 
 def _before_fork() -> None:
-    for pool in list(_POOLS):
-        pool.let_go()
+    # In one order, so that two threads that fork at once don't wait for each other.
+    held = _HELD[threading.get_ident()] = []
+    for pool in sorted(_POOLS, key=id):
+        pool.before_fork()
+        held.append(pool)
 
 
-os.register_at_fork(before=_before_fork)
+def _after_fork() -> None:
+    for pool in _HELD.pop(threading.get_ident(), ()):
+        pool.after_fork()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
