@@ -148,6 +148,14 @@ _WRAPPERS: dict[str, Callable[[SkillSpec, Callable[..., Any]], Any]] = {
 }
 
 
+@overload
+def agent(function: F, /) -> F: ...
+
+
+@overload
+def agent(agent_id: str | None = None, /, *, tenant_id: str | None = None) -> Callable[[F], F]: ...
+
+
 def agent(agent_id: Any = None, /, *, tenant_id: str | None = None) -> Any:
     """Makes each call of a function a run, with its arguments as the run's input.
 
