@@ -296,3 +296,11 @@ def test_an_older_file_is_migrated_once_and_whole(tmp_path: Path, monkeypatch: p
     monkeypatch.undo()
     with pytest.raises(StoreVersionError):
         SqliteStore(path)
+
+
+def test_a_call_that_was_interrupted_leaves_no_transaction_to_the_next(tmp_path: Path) -> None:
+    with SqliteStore(tmp_path / "traces.db") as store:
+        with store._pool.borrow() as con:
+            con.execute("BEGIN IMMEDIATE")
+        assert store.put(make_run("run"))
+        assert store.count(RunQuery()) == 1

@@ -13,6 +13,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,9 @@ class Pool:
         self._idle: list[apsw.Connection] = []
         self._lent = 0
         self._forking = False
-        self._changed = threading.Condition(threading.Lock())
+        # The lock itself is taken where nobody waits: a condition's own entry costs as much as a look-up.
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         _POOLS.add(self)
 
     def borrow(self) -> Loan:
@@ -114,7 +117,7 @@ class Pool:
 
     def take(self) -> apsw.Connection:
         """An idle connection, or a new one. Raises `StoreError` once the pool is closed."""
-        with self._changed:
+        with self._lock:
             while self._forking:
                 self._changed.wait()
             if self.closed:
@@ -126,28 +129,42 @@ class Pool:
         try:
             return self._open()
         except BaseException as error:
-            with self._changed:
+            with self._lock:
                 self._lent -= 1
-                self._changed.notify_all()
+                self._tell()
             if isinstance(error, apsw.Error):
                 raise store_error(error, self.where) from error
             raise
 
     def give_back(self, con: apsw.Connection) -> None:
         """Keeps a connection for the next who asks."""
-        if con.in_transaction:
-            # Interrupted between two statements; whoever comes next must not find it so.
-            con.execute("ROLLBACK")
-        with self._changed:
-            self._idle.append(con)
+        usable = self._settle(con)
+        with self._lock:
+            if usable:
+                self._idle.append(con)
             self._lent -= 1
             if self.closed:
                 self._close_idle()
+            self._tell()
+
+    @staticmethod
+    def _settle(con: apsw.Connection) -> bool:
+        """Whether a connection is in no transaction; one that was interrupted in the midst is rolled back."""
+        if con.in_transaction:
+            try:
+                con.execute("ROLLBACK")
+            except apsw.Error:
+                con.close(True)
+                return False
+        return True
+
+    def _tell(self) -> None:
+        if self._forking:
             self._changed.notify_all()
 
     def close(self) -> None:
         """Closes all connections, those in use when they come back."""
-        with self._changed:
+        with self._lock:
             self.closed = True
             self._close_idle()
 
@@ -163,9 +180,12 @@ class Pool:
         self._changed.wait_for(lambda: not self._lent, timeout=self.timeout_s)
         self._close_idle()
 
-    def after_fork(self) -> None:
-        """Lends connections again; called in parent and child."""
+    def after_fork(self, *, in_child: bool) -> None:
+        """Lends connections again."""
         self._forking = False
+        if in_child:
+            # Whoever still had one is a thread of the parent.
+            self._lent = 0
         self._changed.notify_all()
         self._changed.release()
 
@@ -241,9 +261,13 @@ def _before_fork() -> None:
         held.append(pool)
 
 
-def _after_fork() -> None:
+def _after_fork(in_child: bool) -> None:
     for pool in _HELD.pop(threading.get_ident(), ()):
-        pool.after_fork()
+        pool.after_fork(in_child=in_child)
 
 
-os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
+os.register_at_fork(
+    before=_before_fork,
+    after_in_parent=partial(_after_fork, in_child=False),
+    after_in_child=partial(_after_fork, in_child=True),
+)
