@@ -16,7 +16,7 @@ FORBIDDEN = re.compile(
         [
             r"/wo" + r"rk/(main|shared|\.)",
             r"/ro" + r"ot/",
-            r"/ho" + r"me/(?!me/)\w",  # /home/me is nobody's
+            r"/ho" + r"me/(?!me/)\w",  # that of an example is nobody's
             r"py" + r"pi\.org",
             r"pythonhos" + r"ted\.org",
             r"regis" + r"try\.npmjs",
