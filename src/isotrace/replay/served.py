@@ -47,8 +47,8 @@ class ServedStream:
             except GeneratorExit:
                 self._closed()
                 raise
-            except BaseException as thrown:  # noqa: BLE001  # as the live stream took it
-                self._thrown = thrown
+            except BaseException as thrown:
+                self._take(thrown)
             finally:
                 self._player.streams.discard(self)
         if self._step.finished is None:
@@ -67,13 +67,19 @@ class ServedStream:
             except GeneratorExit:
                 self._closed()
                 raise
-            except BaseException as thrown:  # noqa: BLE001  # as the live stream took it
-                self._thrown = thrown
+            except BaseException as thrown:
+                self._take(thrown)
             finally:
                 self._player.streams.discard(self)
         self._check_end()
         await self._player.turn(self._branch, self._step, "end")
         self._end()
+
+    def _take(self, thrown: BaseException) -> None:
+        """What is thrown into the stream had its effect on record, unless the run has ended."""
+        if self._player.closed:
+            raise thrown
+        self._thrown = thrown
 
     def _next_chunk(self) -> Any:
         step = self._step
