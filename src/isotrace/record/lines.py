@@ -23,6 +23,7 @@ from zlib import crc32
 import msgspec
 import orjson
 
+from isotrace.canonical import check
 from isotrace.delta import Delta, DeltaDecoder, DeltaEncoder
 from isotrace.errors import JournalError, RecordCorruptError, SchemaUnsupportedError
 from isotrace.events import Event
@@ -267,9 +268,19 @@ def _header(body: bytes, where: str) -> JournalHeader:
     return JournalHeader(header.run_id, header.tenant_id, seed, header.pid)
 
 
+def _check_depth(facts: dict[str, Any]) -> None:
+    """Raises `LimitError` for facts nested deeper than any value may be. How deep msgspec itself
+    goes depends on the version of Python; the flat ones, nearly all, need no walk."""
+    for value in facts.values():
+        kind = type(value)
+        if kind is dict or (kind is list and any(type(item) in (dict, list) for item in value)):
+            check(value)
+
+
 def _event(body: bytes, decoder: DeltaDecoder, where: str, seq: int) -> Event:
     try:
         line = _decode_line(body)
+        _check_depth(line.f)
         values: dict[str, Any] = {name: bytes(data) for name, data in line.v.items()}
         for name, (slot, prefix, suffix, middle) in line.d.items():
             whole = values.get(name)
