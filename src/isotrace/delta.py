@@ -15,6 +15,7 @@ from isotrace.errors import RecordCorruptError
 
 # A shared run shorter than this, at both ends, is not looked for: the coding would cost more than it saves.
 _PROBE = 128
+_SLOTS_OF_A_KEY = 4
 
 
 class Delta(NamedTuple):
@@ -70,48 +71,85 @@ def common_suffix(a: bytes, b: bytes, limit: int) -> int:
 class DeltaEncoder:
     """Codes byte strings; `key` says which of them resemble each other (a skill's params, say).
 
-    At most `slots` strings are kept; the key that was used longest ago loses its slot.
+    A key has up to four slots, so that histories which grow side by side under it each have one. At
+    most `slots` strings and `max_kept` bytes are kept; what was used longest ago goes first.
     """
 
-    def __init__(self, slots: int = 64, min_size: int = 512) -> None:
-        self._slots = slots
+    def __init__(self, slots: int = 64, min_size: int = 512, max_kept: int = 128 * 1024 * 1024) -> None:
         self._min_size = min_size
-        self._kept: OrderedDict[Hashable, tuple[int, bytes]] = OrderedDict()
+        self._max_kept = max_kept
+        self._free = list(range(slots - 1, -1, -1))
+        # Slots by last use, and each key's own by last use.
+        self._kept: OrderedDict[int, tuple[Hashable, bytes]] = OrderedDict()
+        self._slots_of: dict[Hashable, list[int]] = {}
+        self._size = 0
 
     def encode(self, key: Hashable, data: bytes) -> Delta | None:
         """The coded form, or None for a string under `min_size` bytes, which changes no slot."""
         if len(data) < self._min_size:
             return None
-        kept = self._kept.get(key)
-        if kept is None:
-            slot = len(self._kept) if len(self._kept) < self._slots else self._kept.popitem(last=False)[1][0]
-            self._kept[key] = (slot, data)
-            return Delta(slot, 0, 0, data)
-        slot, before = kept
-        self._kept[key] = (slot, data)
-        self._kept.move_to_end(key)
-        prefix = common_prefix(before, data) if before[:_PROBE] == data[:_PROBE] else 0
-        suffix = 0
-        if before[-_PROBE:] == data[-_PROBE:]:
-            suffix = common_suffix(before, data, min(len(before), len(data)) - prefix)
+        slots = self._slots_of.get(key, [])
+        best = (0, 0)
+        best_slot = -1
+        for slot in reversed(slots):
+            ends = _common_ends(self._kept[slot][1], data)
+            if sum(ends) > sum(best):
+                best, best_slot = ends, slot
+            if sum(ends) * 4 >= len(data) * 3:
+                break
+        if sum(best) * 2 < len(data):
+            # Another string than those before: it gets a slot of its own, or the key's oldest.
+            best_slot = slots[0] if len(slots) == _SLOTS_OF_A_KEY else -1
+            best = (0, 0)
+        slot = self._keep(best_slot, key, data)
+        prefix, suffix = best
         return Delta(slot, prefix, suffix, data[prefix : len(data) - suffix])
+
+    def _keep(self, slot: int, key: Hashable, data: bytes) -> int:
+        """Puts a string into a slot (any for −1) as the last one used; which slot it is."""
+        if slot >= 0:
+            self._forget(slot)
+        while self._kept and (not self._free or self._size + len(data) > self._max_kept):
+            self._forget(next(iter(self._kept)))
+        if slot >= 0:
+            self._free.remove(slot)
+        else:
+            slot = self._free.pop()
+        self._kept[slot] = (key, data)
+        self._slots_of.setdefault(key, []).append(slot)
+        self._size += len(data)
+        return slot
+
+    def _forget(self, slot: int) -> None:
+        key, data = self._kept.pop(slot)
+        self._size -= len(data)
+        self._slots_of[key].remove(slot)
+        if not self._slots_of[key]:
+            del self._slots_of[key]
+        self._free.append(slot)
+
+
+def _common_ends(before: bytes, data: bytes) -> tuple[int, int]:
+    """How much of its beginning and of its end a string shares with the one before it."""
+    prefix = common_prefix(before, data) if before[:_PROBE] == data[:_PROBE] else 0
+    suffix = 0
+    if before[-_PROBE:] == data[-_PROBE:]:
+        suffix = common_suffix(before, data, min(len(before), len(data)) - prefix)
+    return prefix, suffix
 
 
 class DeltaDecoder:
-    """The inverse of `DeltaEncoder`, for input that nobody vouches for.
+    """The inverse of `DeltaEncoder`, for input that nobody vouches for: no string becomes longer than
+    `max_size` bytes."""
 
-    `max_size` bounds the bytes of one decoded string, and of all slots together.
-    """
-
-    def __init__(self, slots: int = 64, max_size: int = 256 * 1024 * 1024) -> None:
+    def __init__(self, slots: int = 64, max_size: int = 128 * 1024 * 1024) -> None:
         self._slots = slots
         self._max_size = max_size
         self._kept: dict[int, bytes] = {}
-        self._size = 0
 
     def decode(self, slot: int, prefix: int, suffix: int, middle: bytes) -> bytes:
-        """The byte string. Raises `RecordCorruptError` for a slot out of range or never set, for
-        lengths that its string does not have, and for a result beyond `max_size`."""
+        """The byte string. Raises `RecordCorruptError` for a slot out of range, for lengths that the
+        string in it does not have, and for a result beyond `max_size`."""
         if not 0 <= slot < self._slots or prefix < 0 or suffix < 0:
             raise RecordCorruptError("a delta names no slot", got=f"slot {slot}, {prefix} + {suffix} bytes")
         before = self._kept.get(slot, b"")
@@ -122,11 +160,10 @@ class DeltaDecoder:
                 got=f"{prefix} + {suffix} bytes of slot {slot}",
             )
         size = prefix + len(middle) + suffix
-        if self._size - len(before) + size > self._max_size:
+        if size > self._max_size:
             raise RecordCorruptError(
                 "a delta grows too large", expected=f"at most {self._max_size} bytes", got=f"{size} bytes"
             )
         data = before[:prefix] + middle + before[len(before) - suffix :]
-        self._size += size - len(before)
         self._kept[slot] = data
         return data

@@ -65,3 +65,16 @@ def test_the_longest_recorded_coding_run_keeps_its_journal_under_a_megabyte(tmp_
     journal, raw = journal_of(tmp_path, steps)
     assert raw > 10 * MEGABYTE
     assert journal.path.stat().st_size < MEGABYTE
+
+
+def test_histories_of_branches_side_by_side_are_each_written_once(tmp_path):
+    words = random.Random(4)
+    histories: list[list[dict]] = [[{"role": "system", "content": f"Branch {n}. " * 300}] for n in range(4)]
+    steps = []
+    for number in range(120):
+        history = histories[words.randrange(4)]
+        steps.append((list(history), {"answer": number}))
+        history.append({"role": "tool", "content": " ".join(str(words.random()) for _ in range(50))})
+    journal, raw = journal_of(tmp_path, steps)
+    assert raw > 2 * MEGABYTE
+    assert journal.path.stat().st_size < raw / 10
