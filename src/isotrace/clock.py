@@ -41,8 +41,8 @@ class SystemClock:
     def now_us(self) -> int:
         return time.time_ns() // 1000
 
-    def monotonic_ns(self) -> int:
-        return time.perf_counter_ns()
+    # The function itself: every step reads it twice.
+    monotonic_ns = staticmethod(time.perf_counter_ns)
 
     def random_bytes(self, n: int) -> bytes:
         return os.urandom(n)

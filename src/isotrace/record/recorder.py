@@ -9,6 +9,7 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncGenerator, Callable, Generator
+from functools import partial
 from typing import Any
 from weakref import WeakSet
 
@@ -22,7 +23,7 @@ from isotrace.record.context import (
     current_step,
     ended_by_agent,
     enter_body,
-    reset_all,
+    leave_body,
 )
 from isotrace.record.journal import AnyJournal
 from isotrace.record.scheduler import ArrivalOrder, Scheduler
@@ -93,13 +94,13 @@ class Recorder:
             ending = ending or writer.failed(step, error)
             raise
         finally:
-            reset_all(tokens)
+            leave_body(tokens)
             assert ending is not None
             ending.duration_ms = duration_ms
             if worker is None:
                 writer.finish(ending)
             else:
-                worker.resume((step.lineage, "end"), lambda: writer.finish(ending))
+                worker.resume((step.lineage, "end"), partial(writer.finish, ending))
 
     def _retry(self, step: Step, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         spec = step.spec
@@ -130,7 +131,7 @@ class Recorder:
         except BaseException as error:  # noqa: BLE001  # raised again when it has been written down
             problem = error
         finally:
-            reset_all(tokens)
+            leave_body(tokens)
         duration_ms = (self._now_ns() - started) / 1e6
         if problem is None:
             await self.deliver(self.writer.succeeded(step, value), duration_ms)

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from isotrace.record.context import Ending, Step, enter_body, reset_all
+from isotrace.record.context import Ending, Step, enter_body, leave_body
 from isotrace.record.snapshot import snapshot
 from isotrace.record.writer import SUCCESS, UNDELIVERED
 
@@ -45,7 +45,7 @@ class LiveStream:
                 self._end(self._failure(error))
                 raise
             finally:
-                reset_all(tokens)
+                leave_body(tokens)
             self._writer.add_chunk(self._step, self._writer.chunk(self._step, self._index, item, sent))
             self._index += 1
             self._recorder.streams.add(self)
@@ -57,7 +57,7 @@ class LiveStream:
                 try:
                     source.close()
                 finally:
-                    reset_all(tokens)
+                    leave_body(tokens)
                     self._end(self._closed_early())
                 raise
             except BaseException as thrown:  # noqa: BLE001  # thrown into the stream, not caught from it
@@ -85,7 +85,7 @@ class LiveStream:
                 try:
                     await source.aclose()
                 finally:
-                    reset_all(tokens)
+                    leave_body(tokens)
                     self._end(self._closed_early())
                 raise
             except BaseException as thrown:  # noqa: BLE001  # thrown into the stream, not caught from it
@@ -100,7 +100,7 @@ class LiveStream:
         except BaseException as error:  # noqa: BLE001  # raised again when it has been written down
             return None, error
         finally:
-            reset_all(tokens)
+            leave_body(tokens)
 
     async def _deliver_chunk(self, chunk: tuple[bytes, dict[str, bytes]]) -> None:
         try:

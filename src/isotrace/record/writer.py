@@ -8,6 +8,7 @@ recording of this run, not the agent.
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -20,7 +21,7 @@ from isotrace.record.context import Branch, Ending, RunEnding, RunInfo, Step
 from isotrace.record.journal import AnyJournal
 from isotrace.record.outcomes import classify, error_value
 from isotrace.record.restore import can_restore
-from isotrace.record.snapshot import Snapshot, snapshot, snapshot_params
+from isotrace.record.snapshot import Snapshot, snapshot
 from isotrace.record.spec import SkillSpec
 from isotrace.record.warned import warn
 
@@ -33,7 +34,7 @@ MAX_REASONS = 100
 _RESTORE_CHECKS = 8
 """How many values of one type and skill are tried for restoring; later ones rarely differ."""
 
-_NONE: dict[str, bytes] = {}
+_NONE: Mapping[str, bytes] = {}
 SUCCESS = b',"status":"success","outcome_category":"SUCCESS","outcome_code":null'
 UNDELIVERED = b',"delivered":false'
 
@@ -45,11 +46,12 @@ class RunWriter:
         self.info = info
         self.journal = journal
         self.clock = clock
+        self._now_us = clock.now_us
         self.failure: BaseException | None = None
         self._reasons: dict[str, None] = {}
         self._checks: dict[tuple[str, type], int] = {}
         self._steps = 0
-        self._ended = False
+        self._open = True
         info.started_us = self._run_started()
 
     # --- the run ----------------------------------------------------------------------
@@ -88,8 +90,8 @@ class RunWriter:
         grade = list(self._reasons) or REPLAYABLE
         values["metadata"] = snapshot({**ending.metadata, META_REPLAYABILITY: grade}).data
         status = b"failed" if ending.failed else b"completed"
-        self._ended = True
-        self._append("run_finished", b'"status":"%b","step_count":%d' % (status, self._steps), values, "")
+        self.append("run_finished", b'"status":"%b","step_count":%d' % (status, self._steps), values)
+        self._open = False
 
     def note(self, reason: str) -> None:
         """Adds a reason why this run may not replay. The same reason counts once."""
@@ -100,19 +102,15 @@ class RunWriter:
 
     # --- the journal ------------------------------------------------------------------
 
-    def append(self, type_: str, facts: bytes, values: dict[str, bytes] | None = None, slot: str = "") -> int:
+    def append(self, type_: str, facts: bytes, values: Mapping[str, bytes] = _NONE, slot: str = "") -> int:
         """Writes one event and returns its time. After a failure, or the run's end, it only tells the
         time: a task may outlive its run."""
-        if self._ended:
-            return self.clock.now_us()
-        return self._append(type_, facts, values or _NONE, slot)
-
-    def _append(self, type_: str, facts: bytes, values: dict[str, bytes], slot: str) -> int:
-        now = self.clock.now_us()
-        if self.failure is None:
+        now = self._now_us()
+        if self._open:
             try:
                 self.journal.append(type_, now, facts, values, slot)
             except (IsotraceError, OSError) as error:
+                self._open = False
                 self.failure = error
                 warn(f"recording of run {self.info.run_id} stopped, the agent goes on: {error}")
         return now
@@ -125,7 +123,7 @@ class RunWriter:
         lineage = (*branch.path, number)
         step = Step(spec, branch, lineage, b"%b%d]" % (branch.prefix_json, number))
         branch.last_step = lineage
-        params = snapshot_params(spec.params(args, kwargs))
+        params = snapshot(spec.params(args, kwargs))
         if params.losses:
             self._note_losses(spec, "params", params)
         control = branch.control
@@ -144,8 +142,9 @@ class RunWriter:
     def succeeded(self, step: Step, value: Any) -> Ending:
         """The end of a step that returned. The value is snapshotted now, written when delivered."""
         snap = snapshot(value)
-        facts = SUCCESS + self._type_facts(step, "outcome", value, snap)
-        data = snap.data
+        facts, data = SUCCESS, snap.data
+        if snap.typed or snap.losses or step.spec.annotated:
+            facts += self._type_facts(step, "outcome", value, snap)
         # A tag is no dictionary of the agent's.
         if data[:1] == b"{" and (type(value) is dict or data[:7] != b'{"$iso:'):
             return Ending(step, facts, {"outcome_data": data})
