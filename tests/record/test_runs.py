@@ -449,7 +449,7 @@ def test_a_nested_agent_is_served_whole(lab: Lab, monkeypatch: pytest.MonkeyPatc
         return await anote(task)  # type: ignore[no-any-return]
 
     async def body() -> list[str]:
-        return await asyncio.gather(inner("a"), inner("b"))
+        return list(await asyncio.gather(inner("a"), inner("b")))
 
     _, result = lab.again(body)
     assert (result.verdict, result.value) == ("MATCH", ["a", "b"])
@@ -526,7 +526,7 @@ def test_an_agent_of_a_class_or_a_function_has_no_entry_point(
         for item in store.query(RunQuery()).runs
     ]
     store.close()
-    by_agent = {record.agent_id: record.context for record in records}
+    by_agent: dict[str | None, Any] = {record.agent_id: record.context for record in records}
     assert by_agent["local"].entry_point is None
     assert by_agent["method"].entry_point is None
     assert by_agent["method"].input == {"task": "x"}
@@ -545,7 +545,7 @@ def test_an_agent_that_is_called_wrongly_raises_its_own_error(
 ) -> None:
     monkeypatch.setenv("ISOTRACE_STORE", str(tmp_path / "traces.db"))
     with pytest.raises(TypeError, match=r"child\(\) got an unexpected keyword argument 'tsk'"):
-        child(tsk="x")
+        child(tsk="x")  # type: ignore[call-arg]
     assert flush(60)
 
 

@@ -7,8 +7,9 @@
   steps, so that a replay need not wait.
 - `asyncio.as_completed`, `wait`, `all_tasks`, `TaskGroup`: they iterate over sets, whose order differs
   between processes.
-- `asyncio.to_thread`, `shutdown_default_executor`: the thread is a branch, its start and end have a turn.
-- `call_soon` of uvloop, which does not show whether it is idle.
+- `asyncio.to_thread`: the thread is a branch, its start and end have a turn.
+- `call_soon_threadsafe`, by which threads wake a loop; `call_soon` of uvloop, which does not show
+  whether it is idle.
 - `ThreadPoolExecutor.submit`, `Thread.start`: a step that is made there belongs to the run, and is marked.
 - `concurrent.futures.wait`, `as_completed`, `Future.result`, `Future.exception`: who waits lets others
   have their turn.
@@ -38,9 +39,8 @@ from typing import Any
 
 from isotrace.record import foreign_threads, tasks, waits
 from isotrace.record.context import live_branch
-from isotrace.record.idle import counting_callbacks
+from isotrace.record.idle import counting_callbacks, waking
 from isotrace.record.patches import patch
-from isotrace.record.threads import join_threads
 
 
 class _Hooks:
@@ -134,10 +134,10 @@ def _cover_class(loop_class: Any) -> None:
         "get_task_factory": tasks.getting_factory,
         "run_until_complete": _running_until_complete,
         "run_forever": _running_forever,
-        "shutdown_default_executor": _joining,
+        "call_soon_threadsafe": waking,
     }
     if loop_class is not asyncio.BaseEventLoop:
-        wraps |= {"call_soon": counting_callbacks, "call_soon_threadsafe": counting_callbacks}
+        wraps["call_soon"] = counting_callbacks
     for name, wrap in wraps.items():
         _hooks.undo.append(patch(loop_class, name, wrap))
 
@@ -170,14 +170,6 @@ def _running_forever(plain: Callable[..., Any]) -> Callable[..., Any]:
             return plain(self)  # type: ignore[no-any-return]  # None, as asyncio's
 
     return run_forever
-
-
-def _joining(plain: Callable[..., Any]) -> Callable[..., Any]:
-    async def shutdown_default_executor(self: Any, *args: Any, **kwargs: Any) -> Any:
-        await join_threads(self)
-        return await plain(self, *args, **kwargs)
-
-    return shutdown_default_executor
 
 
 # --- putting in and taking out --------------------------------------------------------------

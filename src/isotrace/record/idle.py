@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
-from isotrace.record.context import current_branch
+from isotrace.record.context import Branch, current_branch
 
 if TYPE_CHECKING:
     from isotrace.record.scheduler import Scheduler
@@ -48,12 +48,31 @@ def _counting_probe(scheduler: Scheduler) -> Callable[[], bool]:
 
 
 def counting_callbacks(plain: Callable[..., Any]) -> Callable[..., Any]:
-    """`call_soon` or `call_soon_threadsafe` of a loop that hides its queue, counting what a run schedules."""
+    """`call_soon` of a loop that hides its queue, counting what a run schedules."""
 
-    def schedule(self: Any, callback: Any, *args: Any, context: Context | None = None) -> Any:
-        branch = current_branch.get() if context is None else context.get(current_branch)
+    def call_soon(self: Any, callback: Any, *args: Any, context: Context | None = None) -> Any:
+        branch = _branch_in(context)
         if branch is not None:
             branch.driver.scheduler.scheduled += 1
         return plain(self, callback, *args, context=context)
 
-    return schedule
+    return call_soon
+
+
+def waking(plain: Callable[..., Any]) -> Callable[..., Any]:
+    """`call_soon_threadsafe`, by which the agent's threads give a loop something to do."""
+
+    def call_soon_threadsafe(self: Any, callback: Any, *args: Any, context: Context | None = None) -> Any:
+        branch = _branch_in(context)
+        if branch is None or branch.driver.closed:
+            return plain(self, callback, *args, context=context)
+        branch.driver.scheduler.scheduled += 1
+        handle = plain(self, callback, *args, context=context)
+        branch.driver.scheduler.woken(self)
+        return handle
+
+    return call_soon_threadsafe
+
+
+def _branch_in(context: Context | None) -> Branch | None:
+    return current_branch.get() if context is None else context.get(current_branch)

@@ -134,8 +134,8 @@ class Scheduler:
 
     `mark` is called with a reason when an order had to be forced. `stalled` is called, from any
     thread, when nothing can run any more and the completion whose turn it is did not come for
-    `stall_after_s`, or when the run has ended. `stuck` is called in a loop that is idle after `abort`; it
-    says whether it set something in motion.
+    `stall_after_s`. `stuck` is called in a loop that is idle after `abort`; it says whether it set
+    something in motion.
     """
 
     def __init__(
@@ -160,6 +160,7 @@ class Scheduler:
         self._timer: threading.Timer | None = None
         self._aborted: BaseException | None = None
         self._closed = False
+        self._left: BaseException | None = None
 
     # --- completions ----------------------------------------------------------------
 
@@ -249,6 +250,8 @@ class Scheduler:
         """A thread of ours stops running the agent's code: it waits, is in a real call, or ended,
         having handed what it has to `loop` if that is given."""
         with self._lock:
+            if loop is not None:
+                self._set_busy(self.look(loop), True)
             self._busy -= 1
             self._progress += 1
         self._move_on(loop)
@@ -281,6 +284,13 @@ class Scheduler:
             if not thread:
                 self._move_on()
 
+    def woken(self, loop: asyncio.AbstractEventLoop) -> None:
+        """The agent's code, in some thread, gave this loop something to run."""
+        look = self.look(loop)
+        with self._lock:
+            self._set_busy(look, True)
+        look.poke()
+
     def loop_blocked(self, look: Look) -> None:
         """The agent's code blocks this loop until threads of ours have come further."""
         with self._lock:
@@ -307,9 +317,9 @@ class Scheduler:
         if self.advance(look):
             return True
         if self._closed:
-            left = self._turns.waiting()
-            if left and self._stalled is not None:
-                self._stalled(left)
+            if self._left is not None:
+                # Code after the run's end may wait for what is not on record.
+                self._fail(self._turns.waiting(), self._left)
         elif self._aborted is not None and self._stuck is not None:
             return self._stuck(look.loop)
         return False
@@ -428,6 +438,8 @@ class Scheduler:
             self._stalled(stalled)
         elif busy:
             self.advance(None, force=True)
+            with self._lock:
+                self._watch()
         else:
             self._move_on()
 
@@ -436,22 +448,30 @@ class Scheduler:
         with self._lock:
             self._aborted = error
             waiting = self._turns.waiting()
-            for waiter in waiting:
-                self._turns.remove(waiter)
+        self._fail(waiting, error)
+        for look in list(self._looks.values()):
+            look.poke()
+
+    def _fail(self, waiting: list[Waiter], error: BaseException) -> None:
         for waiter in waiting:
+            with self._lock:
+                self._turns.remove(waiter)
             if waiter.loop is None:
                 waiter.fail(error)
             elif not waiter.loop.is_closed():
                 waiter.loop.call_soon_threadsafe(waiter.fail, error, context=Context())
-        for look in list(self._looks.values()):
-            look.poke()
 
-    def close(self) -> None:
-        """The run has ended. What still waits is delivered as before; nothing is watched any more."""
+    def close(self, left: BaseException | None = None) -> None:
+        """The run has ended, and nothing is watched any more. What still waits is delivered as before; or
+        with `left`, what never will be ends with that: threads now, tasks where their loop is idle."""
         with self._lock:
             self._closed = True
+            self._left = left
             timer, self._timer = self._timer, None
+            waiting = self._turns.waiting()
         if timer is not None:
             timer.cancel()
+        if left is not None:
+            self._fail([waiter for waiter in waiting if waiter.loop is None], left)
         for look in list(self._looks.values()):
             look.poke()

@@ -22,7 +22,8 @@ _OPTIONS: Final = (
     | orjson.OPT_PASSTHROUGH_DATETIME
     | orjson.OPT_PASSTHROUGH_SUBCLASS
 )
-_MANY = 64
+_DOLLAR = ord("$")
+_FEW = 100
 
 
 class Snapshot:
@@ -47,7 +48,7 @@ def snapshot(value: Any) -> Snapshot:
         if typed is not None:
             data = orjson.dumps(value, None, _OPTIONS)
             # The cheap search first: a caller's own key may look like one of our tags.
-            if len(data) <= MAX_BYTES and (b"$" not in data or b'"$iso:' not in data):
+            if len(data) <= MAX_BYTES and (_DOLLAR not in data or b'"$iso:' not in data):
                 return Snapshot(data, (), typed)
     except (TypeError, ValueError, RuntimeError, MemoryError):
         # A key that is no str, a lone surrogate, a large int; or another thread changed it meanwhile.
@@ -66,27 +67,64 @@ def snapshot_params(params: Mapping[str, Any]) -> Snapshot:
 def _guard(value: Any) -> bool | None:
     """Whether orjson writes the right bytes: None for no, else whether a tuple is among the values.
 
-    It looks at containers, at what kind of things they hold and how long the strings are, level by
-    level. A shared container counts each time that it would be written, so that neither depth nor
-    sharing can cost much.
+    It looks at containers, at what kind of things they hold and how long the strings are. A shared
+    container counts each time that it would be written.
     """
     kind = type(value)
-    typed = kind is tuple
-    level = [value] if kind is dict or kind is list or typed else [(value,)]
-    nodes, chars, depth = 1, 0, 0 if level[0] is not value else 1
+    typed = False
+    if kind is dict:
+        queue: list[Any] = [value.values()]
+    elif kind is list:
+        queue = [value]
+    else:
+        queue = [(value,)]
+    push = queue.append
+    chars = 0
+    # Grows while it is walked. So few containers can't be nested too deeply, nor make up much.
+    for node in queue:
+        for child in node:
+            kind = type(child)
+            if kind is str:
+                chars += len(child)
+            elif kind is int:
+                pass
+            elif kind is dict:
+                push(child.values())
+            elif kind is list:
+                push(child)
+            elif kind is float:
+                # Beyond these repr and orjson disagree on the exponent, or it is NaN.
+                if not (1e-4 <= child < 1e16 or -1e16 < child <= -1e-4 or child == 0.0):
+                    return None
+            elif child is None or kind is bool:
+                pass
+            elif kind is tuple:
+                typed = True
+                push(child)
+            else:
+                return None
+        if len(queue) > _FEW:
+            return _guard_many(value)
+    return typed if chars <= MAX_BYTES and sum(map(len, queue)) < MAX_NODES else None
+
+
+def _guard_many(value: Any) -> bool | None:
+    """The same for a value of many containers: level by level, so that its depth is known, and with
+    the length of keys, which sharing can make as large as that of strings."""
+    typed = type(value) is tuple
+    level = [value]
+    nodes, chars, depth = 1, 0, 1
     while level:
         deeper: list[Any] = []
-        # Keys that few dicts have can't add up to much: only sharing could make them.
-        many = len(level) > _MANY
         for node in level:
             nodes += len(node)
             if nodes > MAX_NODES or chars > MAX_BYTES:
                 return None
+            children = node
             if type(node) is dict:
-                if many:
-                    chars += sum(map(len, node))
-                node = node.values()  # noqa: PLW2901  # one name less to look up in the hottest loop
-            for child in node:
+                chars += sum(map(len, node))
+                children = node.values()
+            for child in children:
                 kind = type(child)
                 if kind is str:
                     chars += len(child)
@@ -95,7 +133,6 @@ def _guard(value: Any) -> bool | None:
                 elif kind is dict or kind is list:
                     deeper.append(child)
                 elif kind is float:
-                    # Beyond these repr and orjson disagree on the exponent, or it is NaN.
                     if not (1e-4 <= child < 1e16 or -1e16 < child <= -1e-4 or child == 0.0):
                         return None
                 elif kind is tuple:

@@ -56,8 +56,17 @@ def _parent(context: contextvars.Context | None, coro: Any) -> Branch | None:
         found = context[current_branch]
         if found is None or not found.driver.closed:
             here = found
-    # The loop closes an abandoned generator when the collector comes by: that takes no number.
-    return None if type(coro).__name__ == "async_generator_athrow" else here
+    return here if _is_agents(coro) else None
+
+
+def _is_agents(coro: Any) -> bool:
+    """Whether this is the agent's doing. What the loop does by itself takes no number: it closes an
+    abandoned generator when the collector comes by, and puts away its own things at the end."""
+    kind, name = type(coro).__name__, getattr(coro, "__name__", "")
+    return kind != "async_generator_athrow" and name not in _SHUTDOWN
+
+
+_SHUTDOWN = ("shutdown_asyncgens", "shutdown_default_executor")
 
 
 def install_factory(loop: asyncio.AbstractEventLoop) -> Callable[[], None] | None:

@@ -14,6 +14,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
@@ -190,15 +191,12 @@ class _Job:
 
 
 class _Home:
-    """The executor behind `asyncio.to_thread` inside runs, and what runs in it, by loop."""
+    """The executor behind `asyncio.to_thread` inside runs, and the room in it that each loop has."""
 
     def __init__(self) -> None:
         self._executor: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
         self._gates: WeakKeyDictionary[asyncio.AbstractEventLoop, Gate] = WeakKeyDictionary()
-        self.running: WeakKeyDictionary[asyncio.AbstractEventLoop, set[asyncio.Future[None]]] = (
-            WeakKeyDictionary()
-        )
 
     @property
     def executor(self) -> ThreadPoolExecutor:
@@ -222,34 +220,35 @@ async def to_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwar
     assert branch is not None
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
-    ended: asyncio.Future[None] = loop.create_future()
+    ended = threading.Event()
     scheduler = branch.driver.scheduler
-    running = _home.running.setdefault(loop, set())
 
     def settle(result: Any, error: BaseException | None) -> None:
         _settle(future, result, error)
-        running.discard(ended)
-        ended.set_result(None)
         scheduler.thread_paused(loop)
 
     def done(result: Any, error: BaseException | None) -> None:
+        ended.set()
         try:
             loop.call_soon_threadsafe(settle, result, error)
         except RuntimeError:  # the loop was closed: nobody waits any more
             scheduler.thread_paused()
 
-    def started() -> bool:
-        running.add(ended)
-        return True
-
     scheduler.look(loop)
-    job = _Job(branch, _home.gate(loop), _home.executor, lambda: function(*args, **kwargs), started, done)
+    job = _Job(branch, _home.gate(loop), _home.executor, lambda: function(*args, **kwargs), _always, done)
     job.submit()
     try:
         return await future
     except asyncio.CancelledError:
-        scheduler.recall(job.start)
+        if not scheduler.recall(job.start):
+            # The loop waits for its executor before it closes, and so for this thread.
+            with suppress(RuntimeError):
+                contextvars.Context().run(lambda: loop.run_in_executor(None, ended.wait))
         raise
+
+
+def _always() -> bool:
+    return True
 
 
 def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
@@ -262,12 +261,6 @@ def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | Non
         future.set_result(result)
     else:
         future.set_exception(error)
-
-
-async def join_threads(loop: asyncio.AbstractEventLoop) -> None:
-    """Waits for the threads that `to_thread` started in this loop and that nobody waits for any more."""
-    while running := _home.running.get(loop):
-        await asyncio.gather(*running)
 
 
 # --- our thread pool ---------------------------------------------------------------------

@@ -70,7 +70,7 @@ class RunWriter:
             "entry_point": info.entry_point,
             "parent": info.parent,
         }
-        values = {"environment": snapshot(info.environment).data}
+        values = {"environment": safe_snapshot(info.environment).data}
         for name, value in (
             ("plan", info.plan or None),
             ("input", info.input),
@@ -84,11 +84,11 @@ class RunWriter:
         """The last event; what comes after it is not of this run any more."""
         values: dict[str, bytes] = {}
         if ending.failed:
-            values["error"] = snapshot(error_value(ending.error)).data
+            values["error"] = safe_snapshot(error_value(ending.error)).data
         if ending.has_result:
             values["result"] = self._kept("result of the run", ending.result)
         grade = list(self._reasons) or REPLAYABLE
-        values["metadata"] = snapshot({**ending.metadata, META_REPLAYABILITY: grade}).data
+        values["metadata"] = safe_snapshot({**ending.metadata, META_REPLAYABILITY: grade}).data
         status = b"failed" if ending.failed else b"completed"
         self.append("run_finished", b'"status":"%b","step_count":%d' % (status, self._steps), values)
         self._open = False
@@ -123,7 +123,7 @@ class RunWriter:
         lineage = (*branch.path, number)
         step = Step(spec, branch, lineage, b"%b%d]" % (branch.prefix_json, number))
         branch.last_step = lineage
-        params = snapshot(spec.params(args, kwargs))
+        params = safe_snapshot(spec.params(args, kwargs))
         if params.losses:
             self._note_losses(spec, "params", params)
         control = branch.control
@@ -141,7 +141,7 @@ class RunWriter:
 
     def succeeded(self, step: Step, value: Any) -> Ending:
         """The end of a step that returned. The value is snapshotted now, written when delivered."""
-        snap = snapshot(value)
+        snap = safe_snapshot(value)
         facts, data = SUCCESS, snap.data
         if snap.typed or snap.losses or step.spec.annotated:
             facts += self._type_facts(step, "outcome", value, snap)
@@ -160,7 +160,7 @@ class RunWriter:
             checks = self._checks.get(key, 0)
             if checks < _RESTORE_CHECKS:
                 self._checks[key] = checks + 1
-                if reason := can_restore(value, spec.annotation):
+                if reason := _why_not(value, spec.annotation):
                     self.note(f"{what} of {spec.name}: {reason}")
         elif spec.annotated:
             # Plain JSON, whatever the annotation says: it must come back as that.
@@ -176,7 +176,7 @@ class RunWriter:
         )
         if not delivered:
             facts += UNDELIVERED
-        return Ending(step, facts, {"error": snapshot(error_value(error)).data})
+        return Ending(step, facts, {"error": safe_snapshot(error_value(error)).data})
 
     def finish(self, ending: Ending) -> None:
         """Writes the end of a step. From here on a crash can't lose it."""
@@ -205,13 +205,13 @@ class RunWriter:
             "outcome_code": code,
         }
         step.attempts += 1
-        self.append("step_attempt", _facts(facts), {"error": snapshot(error_value(error)).data})
+        self.append("step_attempt", _facts(facts), {"error": safe_snapshot(error_value(error)).data})
 
     # --- pieces of streams, and what is no step ------------------------------------------
 
     def chunk(self, step: Step, index: int, item: Any, sent: Any) -> tuple[bytes, dict[str, bytes]]:
         """Facts and values of one piece of a stream, as it is now. `sent`: what the agent had sent in."""
-        snap = snapshot(item)
+        snap = safe_snapshot(item)
         facts = b'"lineage":%b,"index":%d' % (step.lineage_json, index)
         values = {"chunk": snap.data}
         if sent is not None:
@@ -233,10 +233,10 @@ class RunWriter:
         """A policy was violated by this step, or by the one that the branch made last."""
         lineage = branch.last_step if step is None else step.lineage
         facts = {"lineage": list(lineage), "policy_id": str(policy_id)}
-        self.append("violation", _facts(facts), {"reason": snapshot(str(reason)).data})
+        self.append("violation", _facts(facts), {"reason": safe_snapshot(str(reason)).data})
 
     def _kept(self, what: str, value: Any) -> bytes:
-        snap = snapshot(value)
+        snap = safe_snapshot(value)
         for loss in snap.losses:
             self.note(f"{what}: {loss}")
         return snap.data
@@ -246,6 +246,24 @@ class RunWriter:
             self.note(f"{what} of {spec.name}: {loss}")
 
 
+def safe_snapshot(value: Any) -> Snapshot:
+    """A snapshot, whatever happens: the agent must not suffer from what can't be recorded."""
+    try:
+        return snapshot(value)
+    except Exception as error:  # noqa: BLE001  # as said
+        name = f"{type(value).__module__}.{type(value).__qualname__}"
+        loss = f"object at the top: {name} ({type(error).__name__} while it was read)"
+        return Snapshot(orjson.dumps({"$iso:object": ascii(name)}), (loss,), True)
+
+
+def _why_not(value: Any, annotation: Any) -> str | None:
+    """Why this value would not come back as it was, None if it would."""
+    try:
+        return can_restore(value, annotation)
+    except Exception as error:  # noqa: BLE001  # as above
+        return f"{type(value).__qualname__} can't be restored: {type(error).__name__}"
+
+
 def _facts(facts: dict[str, Any]) -> bytes:
     """Facts as JSON without the outer braces. Ids are checked where they come in; paths may be anything."""
-    return snapshot(facts).data[1:-1]
+    return safe_snapshot(facts).data[1:-1]

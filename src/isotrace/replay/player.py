@@ -130,7 +130,7 @@ class Player:
         for stream in list(self.streams):
             stream.abandoned()
         self.closed = True
-        self.scheduler.close()
+        self.scheduler.close(ReplayStop("the recorded run has ended"))
         if self._stop is None:
             known = ending.has_result or not self.implied
             self.divergences += ending_divergences(self.record, self.matcher.matched, ending, result=known)
@@ -179,10 +179,7 @@ class Player:
 
     def _stalled(self, waiting: list[Waiter]) -> None:
         """Nothing can run any more, and the completion whose turn it is was not asked for."""
-        if self.closed:
-            # Code after the run's end waits for what is not on record.
-            self.scheduler.abort(ReplayStop("the recorded run has ended"))
-        elif not self._cancel_from_outside(waiting):
+        if not self._cancel_from_outside(waiting):
             try:
                 self.stop(self._stall(waiting))
             except ReplayStop:
@@ -249,10 +246,10 @@ class Player:
             with self._outside():
                 return spec.function(*args, **kwargs)
         step = self.match(spec, branch, args, kwargs)
-        if step.finished is None:
-            self.stop(self._indeterminate(step))
         worker = branch.control.worker
         key: DeliveryKey = (step.lineage, "end")
+        if step.finished is None and (worker is None or self.record.finished is None):
+            self.stop(self._indeterminate(step))
         if worker is None:
             self.scheduler.served(key)
         else:

@@ -47,7 +47,7 @@ class ServedStream:
             except GeneratorExit:
                 self._closed()
                 raise
-            except BaseException as thrown:
+            except BaseException as thrown:  # noqa: BLE001  # raised again where it belongs
                 self._take(thrown)
             finally:
                 self._player.streams.discard(self)
@@ -67,7 +67,7 @@ class ServedStream:
             except GeneratorExit:
                 self._closed()
                 raise
-            except BaseException as thrown:
+            except BaseException as thrown:  # noqa: BLE001  # raised again where it belongs
                 self._take(thrown)
             finally:
                 self._player.streams.discard(self)
