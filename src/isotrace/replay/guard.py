@@ -63,6 +63,7 @@ _SOCKET_METHODS = (
     "recvmsg",
     "recvmsg_into",
 )
+_ADDRESSED = ("connect", "connect_ex", "sendto", "sendmsg")
 _TLS_METHODS = (
     "connect",
     "connect_ex",
@@ -127,7 +128,7 @@ def _audit(event: str, args: tuple[Any, ...]) -> None:
     if what is None:
         return
     guard = active_guard()
-    if guard is not None and not (event == "socket.bind" and _is_local(args[0])):
+    if guard is not None and not (event == "socket.bind" and _is_local(args[0], addressed=True)):
         guard.refuse(f"{what} ({_target(args)})")
 
 
@@ -136,18 +137,24 @@ def _target(args: tuple[Any, ...]) -> str:
     return ", ".join(str(part) for part in shown[:2])[:120] or "no further detail"
 
 
-def _is_local(sock: Any) -> bool:
-    """Whether a socket is one end of a pair inside this process, as event loops use to wake up."""
-    try:
-        return sock.family == socket.AF_UNIX and not sock.getsockname() and not sock.getpeername()
-    except OSError:
+def _is_local(sock: Any, *, addressed: bool = False) -> bool:
+    """Whether a socket is one end of a pair inside this process, as event loops use to wake up.
+
+    One that has lost its other end, or is closed, reaches nobody, unless an address is given with
+    the call (`addressed`).
+    """
+    if sock.family != socket.AF_UNIX:
         return False
+    try:
+        return not sock.getsockname() and not sock.getpeername()
+    except OSError:
+        return not addressed
 
 
 def _refusing_use(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         guard = active_guard()
-        if guard is not None and not _is_local(self):
+        if guard is not None and not _is_local(self, addressed=name in _ADDRESSED):
             guard.refuse(f"use a socket ({name})")
         return original(self, *args, **kwargs)
 
