@@ -52,7 +52,7 @@ def expected(function, args, kwargs):
 
 
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f.__name__)
-def test_every_call_binds_as_the_signature_says_or_is_refused_by_both(function):
+def test_every_call_binds_as_the_signature_says_or_is_refused_as_the_function_does(function):
     bind = make_binder(function, method=False)
     seen = 0
     for count, values in itertools.product(range(6), ((1, 2, 3, 4, 5), ("x", 2, "x", None, 5))):
@@ -61,11 +61,13 @@ def test_every_call_binds_as_the_signature_says_or_is_refused_by_both(function):
         ):
             args, kwargs = values[:count], dict(zip(names, reversed(values), strict=False))
             try:
-                want = expected(function, args, kwargs)
+                # The call itself decides: `Signature.bind` of 3.13.0 takes some that are refused.
+                function(*args, **kwargs)
             except TypeError:
                 with pytest.raises(TypeError):
                     bind(args, kwargs)
                 continue
+            want = expected(function, args, kwargs)
             seen += 1
             got = bind(args, kwargs)
             assert got == want
