@@ -168,7 +168,7 @@ class Branch:
         "control",
         "count",
         "driver",
-        "last_step",
+        "last_number",
         "last_us",
         "path",
         "prefix_json",
@@ -181,7 +181,7 @@ class Branch:
         self.count = 0
         self.reads = 0
         self.last_us = last_us
-        self.last_step = path
+        self.last_number: int | None = None
         self.control = control or Control()
         self.prefix_json = lineage_json(path)[:-1] + (b"," if path else b"")
         self._keyed: dict[str, Branch] = {}
@@ -193,6 +193,17 @@ class Branch:
         number = self.count
         self.count = number + 1
         return number
+
+    def next_step(self) -> int:
+        """Takes the next number for a step."""
+        number = self.last_number = self.count
+        self.count = number + 1
+        return number
+
+    @property
+    def last_step(self) -> Lineage:
+        """The step that the branch made last, or the branch itself if it made none."""
+        return self.path if self.last_number is None else (*self.path, self.last_number)
 
     def child(self) -> Branch:
         """A new branch at the next number: a task or a thread."""
@@ -246,24 +257,30 @@ class Step:
         "branch",
         "child_run_id",
         "cost_cents",
-        "lineage",
-        "lineage_json",
         "marks",
+        "number",
         "spec",
-        "started_us",
     )
 
-    def __init__(self, spec: SkillSpec, branch: Branch, lineage: Lineage, lineage_json: bytes) -> None:
+    def __init__(self, spec: SkillSpec, branch: Branch, number: int) -> None:
         self.spec = spec
         self.branch = branch
-        self.lineage = lineage
-        self.lineage_json = lineage_json
-        self.started_us = 0
+        self.number = number
         self.cost_cents = 0.0
         self.attempts = 0
         self.child_run_id: str | None = None
         self.marks: list[str] = []
         self._random: random.Random | None = None
+
+    @property
+    def lineage(self) -> Lineage:
+        """The step's place in the run."""
+        return (*self.branch.path, self.number)
+
+    @property
+    def lineage_json(self) -> bytes:
+        """The same as a compact JSON array."""
+        return b"%b%d]" % (self.branch.prefix_json, self.number)
 
     @property
     def random(self) -> random.Random:

@@ -12,6 +12,7 @@ import orjson
 from isotrace.errors import UsageError
 from isotrace.record.annotations import return_annotation
 from isotrace.record.binding import make_binder
+from isotrace.record.lines import Form
 
 Effect = Literal["pure", "read", "idempotent_write", "write"]
 EFFECTS: tuple[str, ...] = get_args(Effect)
@@ -66,9 +67,9 @@ class SkillSpec:
         self.shape = shape_of(function)
         self._bind = make_binder(function, method=method)
         self._first = 1 if method else 0
-        facts = {"kind": kind, "skill_name": self.name, "effect": effect}
-        # Precomputed for the journal: `"kind":…,"skill_name":…,"effect":…` without the braces.
-        self.facts_json = orjson.dumps(facts)[1:-1]
+        facts = orjson.dumps({"kind": kind, "skill_name": self.name, "effect": effect})[1:-1]
+        # Filled in with the branch's prefix and the step's number.
+        self.started = Form("step_started", b'"lineage":%b%d],' + facts.replace(b"%", b"%%"), "params")
 
     def params(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """The call's arguments by name. As they are, where the signature does not take them: the call

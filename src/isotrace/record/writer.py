@@ -19,6 +19,7 @@ from isotrace.hashing import SCHEME
 from isotrace.models import META_REPLAYABILITY
 from isotrace.record.context import Branch, Ending, RunEnding, RunInfo, Step
 from isotrace.record.journal import AnyJournal
+from isotrace.record.lines import Form
 from isotrace.record.outcomes import classify, error_value
 from isotrace.record.restore import can_restore
 from isotrace.record.snapshot import Snapshot, snapshot
@@ -37,6 +38,8 @@ _RESTORE_CHECKS = 8
 _NONE: Mapping[str, bytes] = {}
 SUCCESS = b',"status":"success","outcome_category":"SUCCESS","outcome_code":null'
 UNDELIVERED = b',"delivered":false'
+_FINISHED = b'"lineage":%b%d]%b,"cost_cents":%b,"duration_ms":%.3f,"retry_count":%d'
+_SUCCEEDED = Form("step_finished", _FINISHED, "outcome_data")
 
 
 class RunWriter:
@@ -110,19 +113,30 @@ class RunWriter:
             try:
                 self.journal.append(type_, now, facts, values, slot)
             except (IsotraceError, OSError) as error:
-                self._open = False
-                self.failure = error
-                warn(f"recording of run {self.info.run_id} stopped, the agent goes on: {error}")
+                self._stop(error)
         return now
+
+    def _fill(self, form: Form, parts: tuple[Any, ...], data: bytes, slot: str) -> int:
+        """`append` for an event that a form was made for."""
+        now = self._now_us()
+        if self._open:
+            try:
+                self.journal.append_form(form, now, parts, data, slot)
+            except (IsotraceError, OSError) as error:
+                self._stop(error)
+        return now
+
+    def _stop(self, error: BaseException) -> None:
+        self._open = False
+        self.failure = error
+        warn(f"recording of run {self.info.run_id} stopped, the agent goes on: {error}")
 
     # --- steps ------------------------------------------------------------------------
 
     def begin(self, spec: SkillSpec, branch: Branch, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Step:
         """The step's intent: on disk before its effect can happen."""
-        number = branch.next()
-        lineage = (*branch.path, number)
-        step = Step(spec, branch, lineage, b"%b%d]" % (branch.prefix_json, number))
-        branch.last_step = lineage
+        number = branch.next_step()
+        step = Step(spec, branch, number)
         params = safe_snapshot(spec.params(args, kwargs))
         if params.losses:
             self._note_losses(spec, "params", params)
@@ -131,12 +145,7 @@ class RunWriter:
             step.marks.append("thread")
             self.note(f"thread: {spec.name} was called from a thread that isotrace does not order")
         self._steps += 1
-        step.started_us = branch.last_us = self.append(
-            "step_started",
-            b'"lineage":%b,%b' % (step.lineage_json, spec.facts_json),
-            {"params": params.data},
-            spec.name,
-        )
+        branch.last_us = self._fill(spec.started, (branch.prefix_json, number), params.data, spec.name)
         return step
 
     def succeeded(self, step: Step, value: Any) -> Ending:
@@ -181,19 +190,19 @@ class RunWriter:
     def finish(self, ending: Ending) -> None:
         """Writes the end of a step. From here on a crash can't lose it."""
         step = ending.step
-        facts = b'"lineage":%b%b%b,"cost_cents":%b,"duration_ms":%.3f,"retry_count":%d' % (
-            step.lineage_json,
-            ending.facts,
-            ending.extra,
-            orjson.dumps(step.cost_cents),
-            ending.duration_ms,
-            step.attempts,
-        )
+        branch, slot = step.branch, step.spec.name
+        said = ending.facts + ending.extra
         if step.child_run_id is not None:
-            facts += b',"child_run_id":%b' % orjson.dumps(step.child_run_id)
+            said += b',"child_run_id":%b' % orjson.dumps(step.child_run_id)
         if step.marks:
-            facts += b',"marks":%b' % orjson.dumps(step.marks)
-        step.branch.last_us = self.append("step_finished", facts, ending.values, step.spec.name)
+            said += b',"marks":%b' % orjson.dumps(step.marks)
+        cost = orjson.dumps(step.cost_cents)
+        parts = (branch.prefix_json, step.number, said, cost, ending.duration_ms, step.attempts)
+        outcome = ending.values.get("outcome_data")
+        if outcome is not None:
+            branch.last_us = self._fill(_SUCCEEDED, parts, outcome, slot)
+        else:
+            branch.last_us = self.append("step_finished", _FINISHED % parts, ending.values, slot)
 
     def attempt_failed(self, step: Step, error: BaseException) -> None:
         """An attempt inside a step failed and will be made again."""

@@ -55,8 +55,7 @@ class Matcher:
         self, spec: SkillSpec, branch: Branch, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> RecordedStep:
         """The recorded step that this call is."""
-        lineage = (*branch.path, branch.next())
-        branch.last_step = lineage
+        lineage = (*branch.path, branch.next_step())
         data = snapshot_params(spec.params(args, kwargs)).data
         step = self._record.steps.get(lineage)
         if step is None:
