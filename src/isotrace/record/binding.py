@@ -13,8 +13,8 @@ from inspect import Parameter, Signature
 from keyword import iskeyword
 from typing import Any
 
-Binder = Callable[[tuple[Any, ...], dict[str, Any]], dict[str, Any]]
-"""Takes a call's positional and keyword arguments; gives the params by name, without defaults."""
+Binder = Callable[..., dict[str, Any]]
+"""Takes a call's arguments; gives the params by name, without defaults."""
 
 _ANYTHING = Signature(
     [Parameter("args", Parameter.VAR_POSITIONAL), Parameter("kwargs", Parameter.VAR_KEYWORD)]
@@ -68,18 +68,13 @@ def make_binder(function: Callable[..., Any], *, method: bool) -> Binder:
     """
     signature = skill_signature(function)
     try:
-        bound = _generated(list(signature.parameters.values()), method=method)
+        return _generated(list(signature.parameters.values()), method=method)
     except (SyntaxError, ValueError):
         # A made-up `__signature__` can hold names that no function could have.
         return _slow_binder(signature, method=method)
 
-    def bind(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        return bound(*args, **kwargs)
 
-    return bind
-
-
-def _generated(parameters: list[Parameter], *, method: bool) -> Callable[..., dict[str, Any]]:
+def _generated(parameters: list[Parameter], *, method: bool) -> Binder:
     for parameter in parameters:
         if not parameter.name.isidentifier() or iskeyword(parameter.name):
             raise ValueError(f"not a parameter's name: {parameter.name!r}")
@@ -168,7 +163,7 @@ _SINGLE = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD, Parameter
 
 
 def _slow_binder(signature: Signature, *, method: bool) -> Binder:
-    def bind(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    def bind(*args: Any, **kwargs: Any) -> dict[str, Any]:
         bound = signature.bind(*args, **kwargs).arguments
         out: dict[str, Any] = {}
         for number, (name, parameter) in enumerate(signature.parameters.items()):

@@ -131,8 +131,8 @@ class Journal:
         where the line can't be written; nothing of it is left then, and all that follow are refused.
         """
         with self._lock:
-            if self._shut():
-                return -1
+            if self._broken is not None:
+                return self._refuse()
             return self._write(self._lines.event(self._seq, type_, time_us, facts, values, slot))
 
     def append_form(
@@ -140,14 +140,14 @@ class Journal:
     ) -> int:
         """`append` for an event that a form was made for, which takes half the time."""
         with self._lock:
-            if self._shut():
-                return -1
+            if self._broken is not None:
+                return self._refuse()
             return self._write(self._lines.filled(form, self._seq, time_us, parts, data, slot))
 
-    def _shut(self) -> bool:
-        if self._broken is not None and not self.inert:
+    def _refuse(self) -> int:
+        if not self.inert:
             raise JournalError("this journal takes no more events", where=str(self.path), got=self._broken)
-        return self.inert
+        return -1
 
     def _write(self, line: bytes) -> int:
         if len(line) > MAX_LINE:

@@ -75,7 +75,7 @@ class SkillSpec:
         """The call's arguments by name. As they are, where the signature does not take them: the call
         is made all the same, and the function says so itself."""
         try:
-            return self._bind(args, kwargs)
+            return self._bind(*args, **kwargs)
         except TypeError:
             return {"args": list(args[self._first :]), "kwargs": kwargs}
 
