@@ -13,8 +13,15 @@ from typing import Any
 
 import pytest
 
-from isotrace.errors import JournalError, RecordCorruptError, RunInUseError, SchemaUnsupportedError
+from isotrace.errors import (
+    JournalError,
+    RecordCorruptError,
+    RecordingWarning,
+    RunInUseError,
+    SchemaUnsupportedError,
+)
 from isotrace.events import Event
+from isotrace.record import adopt_journals
 from isotrace.record.journal import (
     Journal,
     MemoryJournal,
@@ -25,6 +32,7 @@ from isotrace.record.journal import (
     try_adopt,
 )
 from isotrace.record.lines import JournalHeader, framed
+from isotrace.stores.sqlite import SqliteStore
 
 SEED = bytes(range(32))
 EVENTS = [
@@ -284,6 +292,20 @@ def test_a_journal_of_a_newer_version_is_named_as_such(tmp_path):
     path.write_bytes(framed(b'{"format":"something else","version":1}'))
     with pytest.raises(RecordCorruptError, match="not a journal"):
         read_journal(path)
+
+
+def test_a_journal_of_a_newer_version_stays_where_it_is_and_stops_no_store_from_opening(tmp_path):
+    folder = tmp_path / "journals"
+    folder.mkdir()
+    newer = folder / journal_name("r9", "acme")
+    newer.write_bytes(framed(b'{"format":"isotrace-journal","version":2,"new":true}'))
+    facts = b'"scheme":"iso1","run_id":"r1","correlation_id":"c","tenant_id":"acme","agent_id":null,"seed":7'
+    written(folder, [("run_started", 1, facts, {})]).close()
+    store = SqliteStore(tmp_path / "traces.db")
+    with pytest.warns(RecordingWarning, match="newer isotrace"):
+        assert adopt_journals(store) == ["r1"]
+    store.close()
+    assert scan(folder) == [newer]
 
 
 def test_a_corrupt_journal_is_put_aside_and_never_overwritten(tmp_path):

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from isotrace.errors import ConflictError, JournalError, RecordCorruptError
+from isotrace.errors import ConflictError, JournalError, RecordCorruptError, SchemaUnsupportedError
 from isotrace.record.home import journal_folder
 from isotrace.record.journal import AnyJournal, quarantine, scan, try_adopt
 from isotrace.record.sealing import seal_journal
@@ -157,7 +157,7 @@ def adopt_journals(store: TraceStore) -> list[str]:
             _put_aside(path, "corrupt", error)
         except ConflictError as error:
             _put_aside(path, "conflict", error)
-        except JournalError as error:
+        except (JournalError, SchemaUnsupportedError) as error:
             warn(f"a journal could not be adopted: {error}")
     return adopted
 
