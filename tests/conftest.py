@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-TOOLS = ("attrs", "httpx", "numpy", "opentelemetry", "pydantic", "rfc8785", "time_machine", "uvloop")
+TOOLS = ("attrs", "httpx", "numpy", "opentelemetry", "pydantic", "rfc8785", "uvloop")
 IMPORT = re.compile(rf"^(?:import|from) ({'|'.join(TOOLS)})\b", re.MULTILINE)
 
 left_out: dict[str, list[str]] = {}

@@ -53,7 +53,6 @@ def examine(url: str | None = None) -> list[Check]:
 _REQUIRED = {"apsw": "SQLite", "orjson": "orjson", "rich": "rich", "click": "click"}
 _OPTIONAL = {
     "uvloop": "a faster event loop; agents under it are recorded and replayed as well",
-    "time-machine": "restores the wall clock that an agent reads by itself: pip install 'isotrace[replay]'",
 }
 
 
