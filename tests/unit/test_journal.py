@@ -308,6 +308,41 @@ def test_a_journal_of_a_newer_version_stays_where_it_is_and_stops_no_store_from_
     assert scan(folder) == [newer]
 
 
+POISON = {
+    "a lineage that is no list": (b'"lineage":7,"kind":"tool","skill_name":"s","effect":"read"', b"{}"),
+    "a fact missing": (b'"lineage":[0]', b"{}"),
+    "params that are no JSON": (b'"lineage":[0],"kind":"tool","skill_name":"s","effect":"read"', b"{"),
+}
+
+
+@pytest.mark.parametrize("kind", POISON)
+def test_a_journal_that_can_t_be_sealed_stops_neither_the_others_nor_the_store(tmp_path, kind):
+    """Ten whole journals around one poisoned one: all ten are adopted, the one is put aside by name."""
+    store = SqliteStore(str(tmp_path / "traces.db"))
+    started = (
+        b'"scheme":"iso1","run_id":"%b","origin_run_id":"%b","correlation_id":"c","tenant_id":"acme",'
+        b'"agent_id":null,"seed":1,"frozen_timestamp":null,"entry_point":null,"parent":null'
+    )
+    facts, params = POISON[kind]
+    for name in [b"bad", *(b"good %d" % number for number in range(10))]:
+        journal = Journal.create(tmp_path / "journals", name.decode(), "acme", SEED)
+        journal.append("run_started", 1, started % (name, name), {})
+        if name == b"bad":
+            journal.append("step_started", 2, facts, {"params": params})
+        journal.close()
+    try:
+        with pytest.warns(RecordingWarning, match=journal_name("bad", "acme")):
+            adopted = adopt_journals(store)
+        assert sorted(adopted) == [f"good {number}" for number in range(10)]
+        assert scan(tmp_path / "journals") == []
+        assert [path.name for path in (tmp_path / "journals").iterdir()] == [
+            journal_name("bad", "acme") + ".corrupt"
+        ]
+        assert adopt_journals(store) == []
+    finally:
+        store.close()
+
+
 def test_a_corrupt_journal_is_put_aside_and_never_overwritten(tmp_path):
     journal = written(tmp_path)
     first = quarantine(journal.path)

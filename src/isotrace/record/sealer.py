@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from isotrace.errors import ConflictError, JournalError, RecordCorruptError, SchemaUnsupportedError
+from isotrace.errors import ConflictError, JournalError, SchemaUnsupportedError, StoreError
 from isotrace.record.home import journal_folder
 from isotrace.record.journal import AnyJournal, quarantine, scan, try_adopt
 from isotrace.record.sealing import seal_journal
@@ -136,8 +136,10 @@ def observed(told: Callable[[str], None]) -> Iterator[None]:
 def adopt_journals(store: TraceStore) -> list[str]:
     """Puts the runs of processes that ended without sealing them into the store.
 
-    A journal whose lock is held belongs to a live run and is left alone. A damaged one is put aside
-    with a `RecordingWarning`. Returns the adopted run ids.
+    A journal whose lock is held belongs to a live run and is left alone. One that makes no run that the
+    store takes is put aside; one that another version, or the store once it works again, can take stays.
+    Each time a `RecordingWarning` says so: no journal keeps the others, or the store, from being opened.
+    Returns the adopted run ids.
     """
     folder = journal_folder(store.url)
     if folder is None:
@@ -145,23 +147,36 @@ def adopt_journals(store: TraceStore) -> list[str]:
     adopted: list[str] = []
     for path in scan(folder):
         try:
-            journal = try_adopt(path)
-            if journal is None:
-                continue
-            content = journal.content()
-            if content.events:
-                store.put(seal_journal(content))
-                adopted.append(content.header.run_id)
-            journal.remove()
-        except RecordCorruptError as error:
-            _put_aside(path, "corrupt", error)
+            adopted += _adopt(path, store)
         except ConflictError as error:
             _put_aside(path, "conflict", error)
-        except (JournalError, SchemaUnsupportedError) as error:
-            warn(f"a journal could not be adopted: {error}")
+        except (OSError, MemoryError, SchemaUnsupportedError, StoreError) as error:
+            # Not the fault of what the journal holds.
+            warn(f"a journal could not be adopted: {path}: {_named(error)}")
+        except Exception as error:  # noqa: BLE001  # whatever a journal holds, the next one may be whole
+            _put_aside(path, "corrupt", error)
     return adopted
 
 
+def _adopt(path: Path, store: TraceStore) -> list[str]:
+    """The id of the run that was put into the store, if there is one."""
+    journal = try_adopt(path)
+    if journal is None:
+        return []
+    try:
+        content = journal.content()
+        if content.events:
+            store.put(seal_journal(content))
+        journal.remove()
+    finally:
+        journal.close()
+    return [content.header.run_id] if content.events else []
+
+
 def _put_aside(path: Path, why: str, error: Exception) -> None:
-    kept = quarantine(path, why)
-    warn(f"a journal was put aside as {kept}: {error}")
+    try:
+        kept = quarantine(path, why)
+    except JournalError as problem:
+        warn(f"a journal could be neither adopted ({_named(error)}) nor put aside: {problem}")
+    else:
+        warn(f"a journal was put aside as {kept}: {_named(error)}")
