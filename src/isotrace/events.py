@@ -148,7 +148,16 @@ class LedgerFold:
             raise RecordCorruptError(
                 "a ledger must begin with run_started", where=f"event {event.seq}", got=event.type
             )
-        handler(self, event)
+        try:
+            handler(self, event)
+        except KeyError as missing:
+            raise RecordCorruptError(
+                f"{event.type} lacks a fact", where=f"event {event.seq}", expected=missing.args[0]
+            ) from None
+        except (TypeError, ValueError) as odd:
+            raise RecordCorruptError(
+                f"{event.type} holds what no recorder writes", where=f"event {event.seq}", got=str(odd)
+            ) from None
 
     def record(self, root_hash: str | None = None) -> TraceRecord:
         """The run as far as it has been read. Steps without an end are failures of category
@@ -197,6 +206,8 @@ class LedgerFold:
     def _run_started(self, event: Event) -> None:
         if self._started is not None:
             raise RecordCorruptError("a ledger holds two run_started", where=f"event {event.seq}")
+        for fact in ("run_id", "correlation_id", "tenant_id", "seed"):
+            event.facts[fact]
         self._started = event
         self._add_metadata(event)
         facts = event.facts

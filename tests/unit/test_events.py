@@ -118,6 +118,22 @@ def test_events_that_contradict_each_other_are_corrupt(harm: Callable[[list[Even
         fold(log)
 
 
+@pytest.mark.parametrize(("seq", "fact"), [(0, "seed"), (1, "kind"), (2, "status"), (7, "status")])
+def test_an_event_that_lacks_a_fact_is_corrupt(seq: int, fact: str) -> None:
+    log = events()
+    del log[seq].facts[fact]
+    with pytest.raises(RecordCorruptError, match=f"lacks a fact.*event {seq}.*{fact}"):
+        fold(log)
+
+
+@pytest.mark.parametrize(("fact", "value"), [("status", "dreamt"), ("lineage", [{"a": 1}]), ("lineage", 7)])
+def test_a_fact_of_another_kind_is_corrupt(fact: str, value: object) -> None:
+    log = events()
+    log[2].facts[fact] = value
+    with pytest.raises(RecordCorruptError, match="event 2"):
+        fold(log)
+
+
 # --- the ledger -----------------------------------------------------------------------
 
 
