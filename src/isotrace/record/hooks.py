@@ -110,8 +110,8 @@ def _install() -> None:
     ):
         _hooks.undo.append(patch(owner, name, wrap))
     _cover_class(asyncio.BaseEventLoop)
-    if "uvloop" in sys.modules:
-        _cover_class(sys.modules["uvloop"].Loop)
+    if uvloop := sys.modules.get("uvloop"):
+        _cover_class(uvloop.Loop)
 
 
 # --- event loops --------------------------------------------------------------------------
