@@ -267,6 +267,44 @@ def test_unknown_mode_lists_the_modes(program: Callable[..., Any], agent: Path) 
     assert "strict" in said.err
 
 
+def test_whole_program_is_replayed_inside_its_one_run(program: Callable[..., Any], tmp_path: Path) -> None:
+    """The run is opened around the program again, and the program gets the same arguments."""
+    (tmp_path / "whole.py").write_text(
+        "import isotrace, sys\n"
+        "@isotrace.skill\n"
+        "def pay(x):\n"
+        "    open('effects.txt', 'a').write('paid\\n'); return x\n"
+        "pay(int(sys.argv[1]))\n"
+    )
+    assert program("run", "--agent", "whole", "whole.py", "7").code == 0
+    said = program("replay", "@last", "--json")
+    assert (said.code, said.json["verdict"], said.json["receipt"]["served"]) == (0, "MATCH", 1)
+    assert effects(tmp_path) == 1
+
+
+def test_agent_that_a_script_calls_as_it_loads_is_replayed_with_the_script(
+    program: Callable[..., Any], tmp_path: Path
+) -> None:
+    script = tmp_path / "loads.py"
+    script.write_text(AGENT.replace('if __name__ == "__main__":\n    ', ""))
+    assert program("run", "loads.py", "Ada").code == 0
+    said = program("replay", "@last", "--json")
+    assert (said.code, said.json["verdict"], said.json["receipt"]["served"]) == (0, "MATCH", 2)
+    assert effects(tmp_path) == 1
+    script.write_text(script.read_text().replace("sys.argv[1]", "'Bob'"))
+    assert program("replay", "@last", "--json").json["divergences"][0]["code"] == "INPUT_CHANGED"
+
+
+def test_later_run_of_a_program_is_replayed_by_its_function(
+    program: Callable[..., Any], agent: Path, tmp_path: Path
+) -> None:
+    agent.write_text(agent.read_text() + "    greet('Bob')\n")
+    assert program("run", "greeter.py", "Ada").code == 0
+    for name in ("@last", "@last~1"):
+        assert program("replay", name, "--json").json["verdict"] == "MATCH"
+    assert effects(tmp_path) == 2
+
+
 # --- live runs ------------------------------------------------------------------------
 
 

@@ -6,7 +6,7 @@ import os
 import runpy
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from isotrace.contracts import TraceStore
 from isotrace.errors import NoEntryPointError, UsageError
 from isotrace.operations.replaying import OPENS_RUN, replay
 from isotrace.record.context import Driver, Opener, RunInfo, run_opener
-from isotrace.record.runs import set_program
+from isotrace.record.runs import run, set_program
 from isotrace.record.sealer import observed
 from isotrace.record.spec import SkillSpec
 from isotrace.replay import ReplayResult, named_function
@@ -50,11 +50,16 @@ def execute(entry: Mapping[str, Any]) -> None:
     runpy.run_path(target, run_name="__main__")
 
 
-def record_program(entry: Mapping[str, Any]) -> None:
-    """Runs a program; runs without an entry point of their own record that they came from it."""
+def record_program(entry: Mapping[str, Any], *, agent_id: str | None = None) -> None:
+    """Runs a program; its runs record that they came from it. With `agent_id` the whole program is one
+    run of that agent. Raises what the program raises, `SystemExit` too."""
     set_program(entry)
     try:
-        execute(entry)
+        if agent_id is None:
+            execute(entry)
+            return
+        with run(agent_id, entry_point={**entry, "agent": agent_id}):
+            execute(entry)
     finally:
         set_program(None)
 
@@ -81,8 +86,10 @@ def replayable_program(entry: Mapping[str, Any], run_id: str) -> Callable[[], No
         if Path(folder).is_dir():
             os.chdir(folder)
         token = run_opener.set(_FirstRun(run_opener.get()))
+        agent_id = entry.get("agent")
         try:
-            execute(entry)
+            with nullcontext() if agent_id is None else run(str(agent_id)):
+                execute(entry)
         except _Finished:
             pass
         finally:
@@ -122,9 +129,21 @@ def replay_again(
         function = named_function(entry)
     elif store.get(run_id, tenant_id=tenant_id).local:
         recorded = store.ledger(run_id, tenant_id=tenant_id).events[0].facts.get("entry_point")
-        if isinstance(recorded, dict) and recorded.get("kind") == "program":
-            function = replayable_program(recorded, run_id)
+        program = _program_of(recorded)
+        if program is not None:
+            function = replayable_program(program, run_id)
     return replay(run_id, function, mode=mode, store=store, tenant_id=tenant_id)
+
+
+def _program_of(entry: Any) -> dict[str, Any] | None:
+    """The program to start for an entry point: its own, or, of a run that a function opened, the one
+    beside it if this was its first run: that is what was executed, `__main__` and all."""
+    if not isinstance(entry, dict):
+        return None
+    if entry.get("kind") == "program":
+        return entry
+    beside = entry.get("program")
+    return beside if isinstance(beside, dict) and not beside.get("index", 0) else None
 
 
 @contextmanager

@@ -261,7 +261,7 @@ def run(
         agent_id=agent_id,
         seed=int.from_bytes(clock.random_bytes(6), "big") if seed is None else seed,
         frozen_timestamp=frozen_timestamp,
-        entry_point=dict(entry_point) if entry_point else program_entry(),
+        entry_point=_entry_point(entry_point),
         parent=parent,
         plan=list(plan),
         input=input,
@@ -274,6 +274,16 @@ def run(
 def run_of(driver: Driver) -> Run:
     """A run to open whose driver is there already."""
     return Run(driver.info, store=None, durability="process", clock=SYSTEM, driver=driver)
+
+
+def _entry_point(given: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """What was given, with the program beside it that is being run; else that program."""
+    program = program_entry()
+    if not given:
+        return program
+    if program is None or given.get("kind") == "program":
+        return dict(given)
+    return {**given, "program": program}
 
 
 def _frozen(text: str) -> str:
@@ -345,7 +355,7 @@ def cost(cents: float) -> None:
 
 
 class _Program:
-    """How this process was started, for runs that have no entry point of their own."""
+    """How this process was started, and how many runs it has opened."""
 
     def __init__(self) -> None:
         self.entry: dict[str, Any] | None = None
@@ -356,7 +366,7 @@ _program = _Program()
 
 
 def set_program(entry_point: Mapping[str, Any] | None) -> None:
-    """States how this process was started, for runs that have no entry point of their own."""
+    """States how this process was started: each run records it, beside an entry point of its own."""
     _program.entry = dict(entry_point) if entry_point else None
     _program.runs = 0
 

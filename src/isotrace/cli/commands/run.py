@@ -55,8 +55,7 @@ def command(
 def _execute(entry: dict[str, object], agent_id: str | None) -> int:
     """The exit code that `python` would give."""
     try:
-        with isotrace.run(agent_id) if agent_id else nullcontext():
-            record_program(entry)
+        record_program(entry, agent_id=agent_id)
     except SystemExit as leaving:
         return _code_of(leaving)
     except UsageError:
