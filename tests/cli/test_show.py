@@ -144,3 +144,14 @@ def test_run_without_steps_and_without_times(
     assert "no steps" in out
     assert "2025" not in out
     assert "may not replay:\n    no entry point\n    thread: x" in out
+
+
+def test_last_is_a_keyword_that_no_recorded_id_takes_over(
+    isotrace: Callable[..., Any], put: Callable[..., None], refund: Callable[..., Any]
+) -> None:
+    for run_id in ("@last", "@last~1", "c" * 32, "d" * 32):
+        put(refund(run_id))
+    assert isotrace("show", "@last", "--json").json["run_id"] == "d" * 32
+    assert isotrace("show", "@last~1", "--json").json["run_id"] == "c" * 32
+    assert isotrace("show", "@last~2", "--json").json["run_id"] == "@last~1"
+    assert isotrace("show", "@last~99", "--json").code == 2

@@ -16,7 +16,7 @@ from isotrace.operations.live import live_records, live_runs
 PAGE = 1000
 """How many runs one page of a longer listing holds."""
 
-_BEFORE_LAST = re.compile(r"@last~(\d+)")
+_LAST = re.compile(r"@last(?:~([0-9]{1,9}))?")
 _AGO = re.compile(r"(\d+)(s|m|h|d|w)")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
@@ -42,18 +42,21 @@ class Selection:
 def find_run(store: TraceStore, name: str, *, tenant_id: str) -> str:
     """The id of the run that `name` means: an id, a unique prefix, `@last`, or `@last~N`.
 
+    The last two are keywords: a run that was recorded under such an id is not meant by them.
     Raises `RunNotFoundError` and `AmbiguousRunError`.
     """
-    match = _BEFORE_LAST.fullmatch(name)
+    match = _LAST.fullmatch(name)
     if match is None:
         return store.resolve(name, tenant_id=tenant_id)
-    back = int(match[1])
+    back = int(match[1] or 0)
     for position, item in enumerate(_pages(store, RunQuery(tenant_id=tenant_id), back + 1)):
         if position == back:
             return item.summary.run_id
+    few = "fewer runs than that" if back else "no run yet"
     raise RunNotFoundError(
-        f"there is no {name}: the store holds fewer runs than that",
+        f"there is no {name}: the store holds {few}",
         got=name,
+        where=f"tenant {tenant_id}",
         hint="`isotrace ls` lists the runs",
     )
 
@@ -97,6 +100,8 @@ def show(store: TraceStore, name: str, *, tenant_id: str) -> TraceRecord:
     try:
         return store.ledger(find_run(store, name, tenant_id=tenant_id), tenant_id=tenant_id).record()
     except RunNotFoundError:
+        if _LAST.fullmatch(name):
+            raise
         live = [one for one in live_records(store, tenant_id=tenant_id) if one.run_id.startswith(name)]
         if len(live) == 1:
             return live[0]
