@@ -99,7 +99,10 @@ class TraceStore(Protocol):
         ...
 
     def ledger(self, run_id: str, *, tenant_id: str) -> Ledger:
-        """The whole ledger. Raises `RunNotFoundError`."""
+        """The whole ledger, its `owner` this tenant where its events name another (`Ledger.owned_by`).
+
+        Raises `RunNotFoundError`.
+        """
         ...
 
     def get(self, run_id: str, *, tenant_id: str) -> RunItem:

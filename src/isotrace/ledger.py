@@ -7,7 +7,7 @@ stores search by. The same events and seed give the same bytes, so a run can be 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from isotrace.errors import RecordCorruptError, RecordGapError
@@ -25,6 +25,9 @@ from isotrace.hashing import (
 )
 from isotrace.models import Erased, TraceRecord, TraceSummary
 
+META_RECORDED_TENANT = "recorded_tenant"
+"""Metadata of a run that another tenant took over: whose it was when it was recorded."""
+
 
 @dataclass(slots=True)
 class Ledger:
@@ -32,12 +35,20 @@ class Ledger:
 
     `events` are all events by `seq`, without gaps. While nothing is erased `seed` (32 bytes)
     gives every salt; afterwards it is None and `salts` holds those of the values that are left.
+    `owner` is the tenant that took the run over, None while it belongs to whom its events name.
+    The events never change, so that the root holds.
     """
 
     events: list[Event]
     root_hash: str
     seed: bytes | None = None
     salts: dict[tuple[int, str], bytes] = field(default_factory=dict)
+    owner: str | None = None
+
+    def owned_by(self, tenant_id: str) -> Ledger:
+        """The same ledger, in the hands of this tenant: a store's key decides whose a run is."""
+        recorded = self.events[0].facts.get("tenant_id") if self.events else tenant_id
+        return replace(self, owner=None if recorded == tenant_id else tenant_id)
 
     def salt_of(self, seq: int, name: str) -> bytes:
         """The 32-byte salt of one value. Raises `RecordGapError` where it was destroyed."""
@@ -52,8 +63,12 @@ class Ledger:
             ) from None
 
     def record(self) -> TraceRecord:
-        """The run as a `TraceRecord`, with `root_hash` set."""
-        return fold(self.events, self.root_hash)
+        """The run as a `TraceRecord`, with `root_hash` set; of its owner, if it was taken over."""
+        record = fold(self.events, self.root_hash)
+        if self.owner is not None:
+            record.metadata = {**record.metadata, META_RECORDED_TENANT: record.tenant_id}
+            record.tenant_id = self.owner
+        return record
 
 
 @dataclass(slots=True)
@@ -275,4 +290,4 @@ def erase(ledger: Ledger, targets: set[tuple[int, str]]) -> Ledger:
     if left:
         seq, name = min(left)
         raise RecordGapError("there is no such value to erase", where=f"event {seq}, value {name!r}")
-    return Ledger(events=events, root_hash=ledger.root_hash, seed=None, salts=salts)
+    return replace(ledger, events=events, seed=None, salts=salts)

@@ -162,6 +162,29 @@ def test_run_of_another_tenant_is_refused_unless_asked_for(
     assert len(isotrace("ls", *other, "--json").json) == 1
 
 
+def test_run_that_was_taken_over_is_the_new_tenants_everywhere(
+    isotrace: Callable[..., Any], tmp_path: Path
+) -> None:
+    isotrace("export", "aaa", "-o", "runs.jsonl")
+    acme = ["--tenant", "acme"]
+    assert isotrace("import", "jsonl", "runs.jsonl", *acme, "--as-tenant").code == 0
+    root = isotrace("show", "aaa", "--json").json["root_hash"]
+    for change in (None, ["rebuild"], ["erase", "aaa", "--step", "1", "--reason", "x", "--yes", *acme]):
+        if change is not None:
+            assert isotrace(*change).code == 0
+        verified = isotrace("verify", "aaa", "--json", *acme).json
+        assert (verified["verified"], verified["root_hash"]) == (True, root)
+        assert (verified["recorded_for"], verified["taken_over_by"]) == ("default", "acme")
+        record = isotrace("show", "aaa", "--json", *acme).json
+        (listed,) = isotrace("ls", "--meta", "recorded_tenant=default", "--json", *acme).json
+        assert record["tenant_id"] == listed["tenant_id"] == "acme"
+        assert record["metadata"]["recorded_tenant"] == "default"
+    assert "recorded for tenant default, taken over by acme" in isotrace("verify", "aaa", *acme).out
+    assert isotrace("show", "aaa", "--json").json["tenant_id"] == "default"
+    isotrace("export", "aaa", "-o", "again.jsonl", *acme)
+    assert isotrace("verify", "again.jsonl", "--json").json["root_hash"] == root
+
+
 @needs_data
 @pytest.mark.slow
 def test_all_real_files_are_imported(isotrace: Callable[..., Any]) -> None:

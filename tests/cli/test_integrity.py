@@ -42,7 +42,7 @@ def test_altered_row_of_a_step_is_named(isotrace: Callable[..., Any], store_url:
     altered(store_url, "UPDATE steps SET duration_ms = 1 WHERE step_index = 3")
     said = isotrace("verify", "aaa")
     assert said.code == 2
-    assert "the store's steps is not what the ledger gives" in said.err
+    assert "the store's steps are not what the ledger gives" in said.err
     assert "isotrace rebuild" in said.err
     assert isotrace("rebuild", "--json").json == {"runs": 2}
     assert isotrace("verify", "aaa").code == 0

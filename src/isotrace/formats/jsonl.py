@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import BinaryIO, Final
 
 from isotrace.contracts import ImportedRun
@@ -221,12 +221,11 @@ def _sealed(run: _Run, tenant_id: str, as_tenant: bool) -> ImportedRun:
 
 def _imported(ledger: Ledger, tenant_id: str, place: Place) -> ImportedRun:
     try:
+        # The events stay as they were sealed; whose run it is now is the store's key.
+        ledger = ledger.owned_by(tenant_id)
         projection = project(ledger)
     except (RecordError, CanonicalizationError) as error:
         raise place.because(error, "") from error
-    if projection.summary.tenant_id != tenant_id:
-        # The ledger stays as it was sealed; whose run it is now is the store's key.
-        projection.summary = replace(projection.summary, tenant_id=tenant_id)
     sealed = SealedRun(ledger, projection)
     return ImportedRun(sealed.run_id, tenant_id, ledger.events, seed=None, sealed=sealed)
 

@@ -35,6 +35,8 @@ class Verified:
     values: int
     erased: int
     source: str
+    taken_over: tuple[str, str] | None = None
+    """Tenants: who recorded the run, and who took it over."""
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""
@@ -46,6 +48,8 @@ class Verified:
             "values": self.values,
             "erased": self.erased,
             "source": self.source,
+            "recorded_for": self.taken_over[0] if self.taken_over else None,
+            "taken_over_by": self.taken_over[1] if self.taken_over else None,
         }
 
 
@@ -71,6 +75,7 @@ def verify_ledger(ledger: Ledger, *, source: str) -> Verified:
     ledgers.verify(ledger)
     values = [data for event in ledger.events for data in event.values.values()]
     erased = sum(isinstance(data, Erased) for data in values)
+    owner = ledger.owner
     return Verified(
         run_id=ledger.events[0].facts["run_id"],
         root_hash=ledger.root_hash,
@@ -78,6 +83,7 @@ def verify_ledger(ledger: Ledger, *, source: str) -> Verified:
         values=len(values),
         erased=erased,
         source=source,
+        taken_over=(ledger.events[0].facts["tenant_id"], owner) if owner else None,
     )
 
 
@@ -88,6 +94,7 @@ def _verify_projection(store: TraceStore, ledger: Ledger, run_id: str, tenant_id
     found: dict[str, tuple[Any, Any]] = {
         "signature": (expected.signature, item.signature),
         "tool signature": (expected.tool_signature, item.tool_signature),
+        "metadata": (dict(expected.metadata), dict(item.metadata)),
         "root": (ledger.root_hash, item.root_hash),
         "summary": (expected.summary.to_dict(), item.summary.to_dict()),
         "steps": (expected.steps, store.steps(run_id, tenant_id=tenant_id)),
@@ -95,7 +102,7 @@ def _verify_projection(store: TraceStore, ledger: Ledger, run_id: str, tenant_id
     for name, (wanted, got) in found.items():
         if wanted != got:
             raise RecordCorruptError(
-                f"the store's {name} is not what the ledger gives",
+                f"the store's {name} {'are' if name == 'steps' else 'is'} not what the ledger gives",
                 run_id=run_id,
                 expected=wanted if isinstance(wanted, str) else None,
                 got=got if isinstance(got, str) else None,

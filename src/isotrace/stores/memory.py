@@ -246,7 +246,8 @@ def _copy_projection(projection: Projection) -> Projection:
 
 
 def _copy(run: SealedRun) -> SealedRun:
-    return SealedRun(_copy_ledger(run.ledger), _copy_projection(run.projection), run.local)
+    ledger = _copy_ledger(run.ledger).owned_by(run.tenant_id)
+    return SealedRun(ledger, _copy_projection(run.projection), run.local)
 
 
 def _item(run: SealedRun) -> RunItem:

@@ -299,6 +299,8 @@ def item_of(row: tuple[Any, ...], tenant_id: str) -> RunItem:
         ) from None
 
 
+_SELECT_HEAD = """
+SELECT root_hash, seed, event_count, (SELECT name FROM names WHERE id = tenant) FROM runs WHERE pk = ?"""
 _SELECT_BLOCKS = "SELECT kind, first_seq, last_seq, data FROM blocks WHERE run = ? ORDER BY kind, first_seq"
 _SELECT_STEPS = """
 SELECT step_index, start_seq, end_seq, lineage, skill, kind, status, determinism_hash, path, tool_path,
@@ -330,13 +332,14 @@ def read_ledger(con: apsw.Connection, run: int, run_id: str) -> Ledger:
 
     Raises `RecordCorruptError` where a block is damaged or missing.
     """
-    found = all_rows(con, "SELECT root_hash, seed, event_count FROM runs WHERE pk = ?", run)
+    found = all_rows(con, _SELECT_HEAD, run)
     if not found:
         raise RunNotFoundError("there is no such run", run_id=run_id)
-    root_hash, seed, event_count = found[0]
+    root_hash, seed, event_count, tenant = found[0]
     blocks = [Block(*row) for row in all_rows(con, _SELECT_BLOCKS, run)]
     events = events_of(run_id, blocks, _erased(con, run), event_count)
-    return Ledger(events, root_hash.hex(), seed, {} if seed is not None else salts_of(run_id, blocks))
+    ledger = Ledger(events, root_hash.hex(), seed, {} if seed is not None else salts_of(run_id, blocks))
+    return ledger.owned_by(tenant)
 
 
 def read_tombstones(con: apsw.Connection, run: int) -> list[Tombstone]:

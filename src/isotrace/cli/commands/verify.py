@@ -45,6 +45,8 @@ def _print_run(one: Verified) -> None:
     click.echo(visible(f"verified {one.run_id}"))
     click.echo(f"  root {one.root_hash}")
     click.echo(f"  {one.events} events, {one.values} values{erased}: every commitment and the root hold")
+    if one.taken_over:
+        click.echo(visible("  recorded for tenant {}, taken over by {}".format(*one.taken_over)))
 
 
 def _print_proof(face: Face, found: dict[str, Any]) -> None:
