@@ -59,7 +59,7 @@ def test_proof_stands_alone(isotrace: Callable[..., Any], tmp_path: Path, store_
     Path(store_url).unlink()
     said = isotrace("verify", "proof.json")
     assert said.code == 0
-    assert said.out.startswith(f"verified: step 1 belongs to the root of run {RUN_A}\n")
+    assert said.out.startswith(f"verified: step get_order of lineage 1 belongs to the root of run {RUN_A}\n")
     assert isotrace("verify", "proof.json", "--json").json["events"] == ["step_started", "step_finished"]
 
 
@@ -71,9 +71,9 @@ def test_proof_holds_no_value(isotrace: Callable[..., Any]) -> None:
     "path",
     [
         ["root_hash"],
-        ["proofs", 0, "path", 0],
-        ["proofs", 1, "envelope", "outcome_data", "commit"],
-        ["proofs", 0, "envelope", "skill_name"],
+        ["events", 0, "path", 0],
+        ["events", 2, "envelope", "outcome_data", "commit"],
+        ["events", 1, "envelope", "skill_name"],
     ],
 )
 def test_altered_proof_does_not_hold(isotrace: Callable[..., Any], tmp_path: Path, path: list[Any]) -> None:
@@ -91,7 +91,7 @@ def test_altered_proof_does_not_hold(isotrace: Callable[..., Any], tmp_path: Pat
 
 @pytest.mark.parametrize(
     "content",
-    ['{"format": "isotrace-proof/1"}', '{"format": "isotrace-proof/1", "root_hash": 1, "proofs": [{}]}'],
+    ['{"format": "isotrace-proof/1"}', '{"format": "isotrace-proof/2", "root_hash": 1, "events": [{}]}'],
 )
 def test_broken_proof_is_named(isotrace: Callable[..., Any], tmp_path: Path, content: str) -> None:
     (tmp_path / "proof.json").write_text(content)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from isotrace.errors import (
     UsageError,
 )
 from isotrace.events import Event
+from isotrace.hashing import inclusion_proof
 from isotrace.ledger import Ledger, StepProof
 from isotrace.models import Erased
 from isotrace.operations.runs import Selection, find_run, list_runs
@@ -112,12 +114,19 @@ def _verify_projection(store: TraceStore, ledger: Ledger, run_id: str, tenant_id
 
 # --- proofs ---------------------------------------------------------------------------
 
-PROOF_FORMAT = "isotrace-proof/1"
+PROOF_FORMAT = "isotrace-proof/2"
+_PROOF_FAMILY = "isotrace-proof/"
+
+_RUN_ENDS = ("run_finished", "run_aborted")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 def prove(store: TraceStore, name: str, step_index: int, *, tenant_id: str) -> dict[str, Any]:
     """Proofs that a step's start and end belong to the run's root, as JSON data that
     `verify_proof` accepts without the rest of the run.
+
+    Besides the step's events there are the run's first, which names the run, and its last, whose
+    number says how large the tree is. Nothing stands in a proof that no audit path covers.
 
     Raises `UsageError` for a step that the run does not have, and as `find_run` does.
     """
@@ -131,51 +140,118 @@ def prove(store: TraceStore, name: str, step_index: int, *, tenant_id: str) -> d
             expected=f"0 to {total - 1}" if total else "no step at all: the run is empty",
         )
     ledger = store.ledger(run_id, tenant_id=tenant_id)
-    row = rows[0]
-    sequence = [seq for seq in (row.start_seq, row.end_seq) if seq is not None]
+    data = ledgers.leaves(ledger)
+    wanted = (0, rows[0].start_seq, rows[0].end_seq, len(data) - 1)
     return {
         "format": PROOF_FORMAT,
-        "run_id": run_id,
-        "step_index": step_index,
-        "skill_name": row.skill_name,
         "root_hash": ledger.root_hash,
-        "proofs": [_proof_data(ledgers.prove(ledger, seq)) for seq in sequence],
+        "events": [
+            {
+                "envelope": ledgers.envelope(ledger.events[seq], ledger),
+                "path": [node.hex() for node in inclusion_proof(data, seq)],
+            }
+            for seq in wanted
+            if seq is not None
+        ],
     }
 
 
-def _proof_data(proof: StepProof) -> dict[str, Any]:
-    return {
-        "tree_size": proof.tree_size,
-        "leaf_index": proof.leaf_index,
-        "envelope": proof.envelope,
-        "path": proof.path,
-    }
+def verify_proof(data: dict[str, Any], *, root: str | None = None) -> dict[str, Any]:
+    """Checks what `prove` gave. Returns the root, and what the proven events say: run, lineage and
+    skill of the step, and the types of its events.
 
-
-def verify_proof(data: dict[str, Any]) -> dict[str, Any]:
-    """Checks what `prove` gave. Returns its root, run and step.
-
-    Raises `RecordCorruptError` where a proof does not lead to the root, or is not a proof.
+    Raises `RecordCorruptError` where a proof does not lead to the root (or the root is not `root`),
+    its events are not those of one step, or it is no proof.
     """
-    try:
-        root = data["root_hash"]
-        proofs = [StepProof(root_hash=root, **entry) for entry in data["proofs"]]
-        held = [proof.holds() for proof in proofs]
-    except (KeyError, TypeError, ValueError, CanonicalizationError) as error:
-        raise RecordCorruptError(f"this is not a proof: {error}") from error
-    if not held or not all(held):
-        raise RecordCorruptError(
-            "the proof does not lead to the root: the step, the path or the root was altered",
-            run_id=data.get("run_id"),
-            step=data.get("step_index"),
-        )
+    _check_shape(data)
+    envelopes = [entry["envelope"] for entry in data["events"]]
+    _check_events(envelopes)
+    size = envelopes[-1]["seq"] + 1
+    for entry in data["events"]:
+        seq = entry["envelope"]["seq"]
+        proof = StepProof(data["root_hash"], size, seq, entry["envelope"], entry["path"])
+        if not _holds(proof):
+            raise RecordCorruptError(
+                "the proof does not lead to the root: the step, the path or the root was altered",
+                where=f"event {seq}",
+            )
+    run_id, step = envelopes[0]["run_id"], envelopes[1:-1]
+    hold_against(data["root_hash"], root, run_id)
     return {
         "verified": True,
-        "root_hash": root,
-        "run_id": data.get("run_id"),
-        "step_index": data.get("step_index"),
-        "events": [proof.envelope["type"] for proof in proofs],
+        "root_hash": data["root_hash"],
+        "run_id": run_id,
+        "lineage": step[0]["lineage"],
+        "skill_name": step[0]["skill_name"],
+        "events": [envelope["type"] for envelope in step],
     }
+
+
+def _no_proof(why: str) -> RecordCorruptError:
+    return RecordCorruptError(f"this is not a proof: {why}", expected=PROOF_FORMAT)
+
+
+def _check_shape(data: dict[str, Any]) -> None:
+    """Exactly the known keys, each of its type, digests in their one spelling."""
+    if data.get("format") != PROOF_FORMAT:
+        raise _no_proof("it is of another format")
+    if data.keys() != {"format", "root_hash", "events"}:
+        raise _no_proof("its keys are not format, root_hash and events")
+    if not _is_digest(data["root_hash"]):
+        raise _no_proof("its root is not 64 hex digits")
+    if not isinstance(data["events"], list) or len(data["events"]) not in (3, 4):
+        raise _no_proof("it does not hold the run's first event, the step's, and the run's last")
+    for entry in data["events"]:
+        if not isinstance(entry, dict) or entry.keys() != {"envelope", "path"}:
+            raise _no_proof("an event is not an envelope and a path")
+        if not isinstance(entry["path"], list) or not all(map(_is_digest, entry["path"])):
+            raise _no_proof("a path is not a list of digests")
+        if not isinstance(entry["envelope"], dict) or type(entry["envelope"].get("seq")) is not int:
+            raise _no_proof("an envelope has no number")
+
+
+def _check_events(envelopes: list[dict[str, Any]]) -> None:
+    """That these are the first event of a run, start and end of one step, and the run's last."""
+    first, start, *end, last = envelopes
+    if first.get("type") != "run_started" or first["seq"] != 0 or not isinstance(first.get("run_id"), str):
+        raise _no_proof("its first event is not the start of a run")
+    if last.get("type") not in _RUN_ENDS:
+        raise _no_proof("its last event is not the end of a run")
+    if start.get("type") != "step_started" or any(one.get("type") != "step_finished" for one in end):
+        raise _no_proof("its events are not the start and the end of a step")
+    if not isinstance(start.get("lineage"), list) or not isinstance(start.get("skill_name"), str):
+        raise _no_proof("its step has no lineage or no skill")
+    if any(one.get("lineage") != start["lineage"] for one in end):
+        raise _no_proof("its events are of two steps")
+    seqs = [envelope["seq"] for envelope in envelopes]
+    if seqs != sorted(set(seqs)):
+        raise _no_proof("its events are out of order")
+
+
+def _holds(proof: StepProof) -> bool:
+    try:
+        return proof.holds()
+    except CanonicalizationError:
+        return False
+
+
+def _is_digest(value: Any) -> bool:
+    return isinstance(value, str) and _DIGEST.fullmatch(value) is not None
+
+
+def hold_against(found: str, root: str | None, run_id: str) -> None:
+    """Compares a root with one that was kept elsewhere, if there is one.
+
+    Raises `RecordCorruptError` if they differ, `UsageError` if `root` is no root.
+    """
+    if root is None:
+        return
+    if not _is_digest(root.lower()):
+        raise UsageError("this is not a root", expected="64 hex digits", got=root)
+    if found != root.lower():
+        raise RecordCorruptError(
+            "the run's root is not the one that was kept", run_id=run_id, expected=root.lower(), got=found
+        )
 
 
 # --- erasing --------------------------------------------------------------------------
@@ -293,4 +369,6 @@ def read_proof(path: Path) -> dict[str, Any] | None:
         data = parse_json(head)
     except CanonicalizationError:
         return None
-    return data if isinstance(data, dict) and data.get("format") == PROOF_FORMAT else None
+    if not isinstance(data, dict) or not str(data.get("format")).startswith(_PROOF_FAMILY):
+        return None
+    return data

@@ -55,5 +55,7 @@ def _print_proof(face: Face, found: dict[str, Any]) -> None:
     if face.json:
         face.print_json(found)
         return
-    click.echo(visible(f"verified: step {found['step_index']} belongs to the root of run {found['run_id']}"))
+    place = ".".join(map(str, found["lineage"]))
+    step = f"step {found['skill_name']} of lineage {place}"
+    click.echo(visible(f"verified: {step} belongs to the root of run {found['run_id']}"))
     click.echo(visible(f"  root {found['root_hash']}: compare it with one that was kept elsewhere"))
