@@ -6,11 +6,12 @@ stores search by. The same events and seed give the same bytes, so a run can be 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
-from isotrace.errors import RecordCorruptError, RecordGapError
+from isotrace.errors import LimitError, RecordCorruptError, RecordGapError
 from isotrace.events import Event, fold, lineage_text, time_text
 from isotrace.hashing import (
     commitment,
@@ -76,7 +77,8 @@ class StepRow:
     """What a store keeps of a step beside the ledger: narrow, searchable, rebuildable.
 
     `path` is the chain up to and including this step; `tool_path` the chain over tool steps
-    alone, None for a step of another kind. Digests are 32 bytes, None where content is absent.
+    alone, None for a step of another kind. Digests are 32 bytes, None where content is absent or
+    beyond the limits.
     """
 
     step_index: int
@@ -156,14 +158,19 @@ def seal(events: Sequence[Event], seed: bytes) -> SealedRun:
 
 
 def project(ledger: Ledger) -> Projection:
-    """The rows of a ledger. Where params were erased, the step has no hash and the path ends."""
+    """The rows of a ledger. Where params were erased, the step has no hash and the path ends.
+
+    A digest is also None where content is beyond the limits of `canonical`: each value of a ledger is
+    within them, but the chunks of a stream add up, and canonical numbers can be longer than recorded
+    ones. Such a run is kept, shown and verified as any other, because the root covers each value by
+    its own bytes.
+    """
     record = ledger.record()
     rows: list[StepRow] = []
     path: bytes | None = path_start()
     tool_path: bytes | None = path_start()
     for step in record.steps:
-        erased = isinstance(step.params, Erased)
-        digest = None if erased else bytes.fromhex(step.determinism_hash())
+        digest = None if isinstance(step.params, Erased) else _digest(step.determinism_hash)
         path = None if path is None or digest is None else path_next(path, digest)
         context = step.context
         is_tool = context is not None and context.kind == "tool"
@@ -182,7 +189,7 @@ def project(ledger: Ledger) -> Projection:
                 determinism_hash=digest,
                 path=path,
                 tool_path=tool_path if is_tool else None,
-                outcome_digest=None if _is_absent(outcome) else bytes.fromhex(outcome_digest(outcome)),
+                outcome_digest=None if _is_absent(outcome) else _digest(partial(outcome_digest, outcome)),
                 cost_cents=step.cost_cents,
                 duration_ms=step.duration_ms,
             )
@@ -194,6 +201,14 @@ def project(ledger: Ledger) -> Projection:
         tool_signature=tool_path.hex() if tool_path is not None else None,
         steps=rows,
     )
+
+
+def _digest(digest: Callable[[], str]) -> bytes | None:
+    """The 32 bytes of a digest, None where the content is too large to have one."""
+    try:
+        return bytes.fromhex(digest())
+    except LimitError:
+        return None
 
 
 def _is_absent(outcome: Any) -> bool:

@@ -61,9 +61,14 @@ class _NoRoom(Exception):
 
 
 class Conversion:
-    """Converts one value. `typed` says whether it held anything that JSON can't say exactly."""
+    """Converts one value. `typed` says whether it held anything that JSON can't say exactly.
 
-    def __init__(self) -> None:
+    `around`: how many containers will be put around the plain value. It is kept so far below the limits
+    that the whole is still within them.
+    """
+
+    def __init__(self, around: int = 0) -> None:
+        self._around = around
         self.losses: list[Loss] = []
         self.typed = False
         self._path: list[str] = []
@@ -77,9 +82,9 @@ class Conversion:
     def run(self, value: Any) -> Any:
         """The plain form of the whole value."""
         try:
-            plain = self._plain(value, 0)
+            plain = self._plain(value, self._around)
             if self._repeats or self._work * 4 > MAX_NODES or self._chars * 8 > MAX_BYTES:
-                plain = Fitting(plain, type(value), self._cut_at, self._kind_of).run()
+                plain = Fitting(plain, type(value), self._cut_at, self._kind_of, self._around).run()
         except (RecursionError, MemoryError):
             # Too little is left of the stack or of memory. What was found so far says nothing.
             self.losses, self._path = [], []

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from json.encoder import encode_basestring as _quoted
-from typing import Any
+from typing import Any, Final
 
 from isotrace.canonical import MAX_BYTES, MAX_NODES
 
 _MAX_CUTS = 64
 # What stands in place of a part that was cut: an object of two nodes with a type's name in it.
 _STUMP = (2, 300)
+WRAPPER: Final = (4, 64)
+"""Nodes and bytes set aside for one container around a value: itself, its key, an empty neighbour."""
 
 
 class Fitting:
@@ -18,12 +20,19 @@ class Fitting:
 
     What is cut is the smallest part that holds all of the excess: from the top down, as long as
     exactly one child is too large by itself, or the whole is too large for its heaviest child alone.
-    `cut` is told the pointer and the type of the part, and gives what stands in its place.
+    `cut` is told the pointer and the type of the part, and gives what stands in its place. Room is left
+    for as many containers `around` the value.
     """
 
     def __init__(
-        self, plain: Any, kind: type, cut: Callable[[str, type], Any], kind_of: Callable[[Any], type]
+        self,
+        plain: Any,
+        kind: type,
+        cut: Callable[[str, type], Any],
+        kind_of: Callable[[Any], type],
+        around: int = 0,
     ) -> None:
+        self._most = MAX_NODES - around * WRAPPER[0], MAX_BYTES - around * WRAPPER[1]
         self._plain = plain
         self._kind = kind
         self._cut = cut
@@ -33,7 +42,7 @@ class Fitting:
     def run(self) -> Any:
         """The value within the limits."""
         for _ in range(_MAX_CUTS):
-            if _fits(*self._size(self._plain)):
+            if self._fits(*self._size(self._plain)):
                 return self._plain
             if not self._cut_one():
                 break
@@ -58,6 +67,9 @@ class Fitting:
         self._sizes[id(node)] = (nodes, length)
         return nodes, length
 
+    def _fits(self, nodes: int, length: int) -> bool:
+        return nodes <= self._most[0] and length <= self._most[1]
+
     def _cut_one(self) -> bool:
         """Cuts one part; False where only the whole is left to be cut."""
         parent, path, node = None, [], self._plain
@@ -67,7 +79,7 @@ class Fitting:
                 break
             path.append(key)
             parent, node = node, node[key]
-            if _fits(*self._size(node)):
+            if self._fits(*self._size(node)):
                 break
         if parent is None:
             return False
@@ -82,12 +94,8 @@ class Fitting:
             return None
         key, (nodes, length) = max(sizes, key=lambda pair: _share(*pair[1]))
         whole_nodes, whole_length = self._size(node)
-        fits_without = _fits(whole_nodes - nodes + _STUMP[0], whole_length - length + _STUMP[1])
+        fits_without = self._fits(whole_nodes - nodes + _STUMP[0], whole_length - length + _STUMP[1])
         return key if fits_without else None
-
-
-def _fits(nodes: int, length: int) -> bool:
-    return nodes <= MAX_NODES and length <= MAX_BYTES
 
 
 def _share(nodes: int, length: int) -> float:

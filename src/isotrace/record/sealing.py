@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 
 from isotrace.canonical import value_bytes
+from isotrace.errors import CanonicalizationError
 from isotrace.events import Event, lineage_text
 from isotrace.ledger import SealedRun, seal
 from isotrace.minted import MintedIds
@@ -72,8 +73,12 @@ def _replace_minted(event: Event, minted: MintedIds) -> None:
         return
     params, raw_ids = minted.replace(orjson.loads(data))
     if raw_ids:
-        event.values["params"] = value_bytes(params)
-        event.values["raw_ids"] = value_bytes(raw_ids)
+        try:
+            replaced = {"params": value_bytes(params), "raw_ids": value_bytes(raw_ids)}
+        except CanonicalizationError:
+            # The ids' stand-ins are longer than the ids, so params near the limits stay as they were.
+            return
+        event.values.update(replaced)
 
 
 def cost_of(outcome: Any) -> float:

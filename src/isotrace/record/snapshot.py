@@ -15,6 +15,7 @@ import orjson
 
 from isotrace.canonical import MAX_BYTES, MAX_DEPTH, MAX_NODES, value_bytes
 from isotrace.plain import Conversion
+from isotrace.plain.fitting import WRAPPER
 
 _OPTIONS: Final = (
     orjson.OPT_STRICT_INTEGER
@@ -41,19 +42,25 @@ class Snapshot:
         return f"Snapshot({self.data!r}, losses={self.losses!r}, typed={self.typed})"
 
 
-def snapshot(value: Any) -> Snapshot:
-    """The value's bytes as it is now. Never raises for what the value holds."""
+def snapshot(value: Any, around: int = 0) -> Snapshot:
+    """The value's bytes as it is now. Never raises for what the value holds.
+
+    `around`: how many containers will be put around it, such as a stream's list of chunks and the dict
+    that holds this. The value is cut where the whole would not be within the limits.
+    """
     try:
-        typed = _guard(value)
+        typed = _guard(value, around)
         if typed is not None:
             data = orjson.dumps(value, None, _OPTIONS)
             # The cheap search first: a caller's own key may look like one of our tags.
-            if len(data) <= MAX_BYTES and (_DOLLAR not in data or b'"$iso:' not in data):
+            if len(data) <= MAX_BYTES - around * WRAPPER[1] and (
+                _DOLLAR not in data or b'"$iso:' not in data
+            ):
                 return Snapshot(data, (), typed)
     except (TypeError, ValueError, RuntimeError, MemoryError):
         # A key that is no str, a lone surrogate, a large int; or another thread changed it meanwhile.
         pass
-    conversion = Conversion()
+    conversion = Conversion(around)
     plain = conversion.run(value)
     return Snapshot(value_bytes(plain), tuple(map(str, conversion.losses)), conversion.typed)
 
@@ -64,7 +71,7 @@ def snapshot_params(params: Mapping[str, Any]) -> Snapshot:
     return snapshot(params)
 
 
-def _guard(value: Any) -> bool | None:
+def _guard(value: Any, around: int) -> bool | None:
     """Whether orjson writes the right bytes: None for no, else whether a tuple is among the values.
 
     It looks at containers, at what kind of things they hold and how long the strings are. A shared
@@ -104,16 +111,17 @@ def _guard(value: Any) -> bool | None:
             else:
                 return None
         if len(queue) > _FEW:
-            return _guard_many(value)
-    return typed if chars <= MAX_BYTES and sum(map(len, queue)) < MAX_NODES else None
+            return _guard_many(value, around)
+    most = MAX_NODES - around * WRAPPER[0]
+    return typed if chars <= MAX_BYTES and sum(map(len, queue)) < most else None
 
 
-def _guard_many(value: Any) -> bool | None:
+def _guard_many(value: Any, around: int) -> bool | None:
     """The same for a value of many containers: level by level, so that its depth is known, and with
     the length of keys, which sharing can make as large as that of strings."""
     typed = type(value) is tuple
     level = [value]
-    nodes, chars, depth = 1, 0, 1
+    nodes, chars, depth = 1 + around * WRAPPER[0], 0, 1 + around
     while level:
         deeper: list[Any] = []
         for node in level:

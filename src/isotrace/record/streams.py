@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from isotrace.record.context import Ending, Step, enter_body, leave_body
-from isotrace.record.writer import SUCCESS, UNDELIVERED, safe_snapshot
+from isotrace.record.writer import SUCCESS, UNDELIVERED
 
 if TYPE_CHECKING:
     from isotrace.record.recorder import Recorder
@@ -125,7 +125,7 @@ class LiveStream:
     # --- how it ended -------------------------------------------------------------------
 
     def _success(self, result: Any) -> Ending:
-        values = {} if result is None else {"outcome_data": b'{"return":%b}' % safe_snapshot(result).data}
+        values = {} if result is None else {"outcome_data": self._writer.returned(self._step, result)}
         return Ending(self._step, SUCCESS, values, _STREAM)
 
     def _closed_early(self) -> Ending:

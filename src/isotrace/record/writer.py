@@ -150,7 +150,7 @@ class RunWriter:
 
     def succeeded(self, step: Step, value: Any) -> Ending:
         """The end of a step that returned. The value is snapshotted now, written when delivered."""
-        snap = safe_snapshot(value)
+        snap = safe_snapshot(value, around=1)
         facts, data = SUCCESS, snap.data
         if snap.typed or snap.losses or step.spec.annotated:
             facts += self._type_facts(step, "outcome", value, snap)
@@ -220,7 +220,8 @@ class RunWriter:
 
     def chunk(self, step: Step, index: int, item: Any, sent: Any) -> tuple[bytes, dict[str, bytes]]:
         """Facts and values of one piece of a stream, as it is now. `sent`: what the agent had sent in."""
-        snap = safe_snapshot(item)
+        # It will stand in the list of chunks, and that in the outcome.
+        snap = safe_snapshot(item, around=2)
         facts = b'"lineage":%b,"index":%d' % (step.lineage_json, index)
         values = {"chunk": snap.data}
         if sent is not None:
@@ -244,8 +245,12 @@ class RunWriter:
         facts = {"lineage": list(lineage), "policy_id": str(policy_id)}
         self.append("violation", _facts(facts), {"reason": safe_snapshot(str(reason)).data})
 
-    def _kept(self, what: str, value: Any) -> bytes:
-        snap = safe_snapshot(value)
+    def returned(self, step: Step, result: Any) -> bytes:
+        """What a stream returned, beside its pieces."""
+        return b'{"return":%b}' % self._kept(f"return value of {step.spec.name}", result, around=1)
+
+    def _kept(self, what: str, value: Any, around: int = 0) -> bytes:
+        snap = safe_snapshot(value, around)
         for loss in snap.losses:
             self.note(f"{what}: {loss}")
         return snap.data
@@ -255,10 +260,10 @@ class RunWriter:
             self.note(f"{what} of {spec.name}: {loss}")
 
 
-def safe_snapshot(value: Any) -> Snapshot:
-    """A snapshot, whatever happens: the agent must not suffer from what can't be recorded."""
+def safe_snapshot(value: Any, around: int = 0) -> Snapshot:
+    """`snapshot`, whatever happens: the agent must not suffer from what can't be recorded."""
     try:
-        return snapshot(value)
+        return snapshot(value, around)
     except Exception as error:  # noqa: BLE001  # as said
         name = f"{type(value).__module__}.{type(value).__qualname__}"
         loss = f"object at the top: {name} ({type(error).__name__} while it was read)"
