@@ -160,6 +160,23 @@ def test_store_and_tenant_options_reach_the_recorder(
     assert isotrace("ls", "--agent", "greeter", "--json").json == []
 
 
+def test_run_that_did_not_reach_the_store_is_reported_as_such(
+    program: Callable[..., Any], agent: Path, tmp_path: Path
+) -> None:
+    """A damaged store: the run waits in its journal."""
+    broken = tmp_path / "broken" / "traces.db"
+    broken.parent.mkdir()
+    broken.write_bytes(b"this is no database" * 100)
+    said = program("run", "--store", str(broken), "greeter.py", "Ada")
+    assert (said.code, said.out) == (0, "ADA OLLEH\n")
+    begin, run_id = said.err.splitlines()[-1].rsplit(" ", 1)
+    assert begin == "isotrace: recorded, not in the store yet: run"
+    assert f"run {run_id} is not in the store" in said.err
+    assert "no run was recorded" not in said.err
+    answer = program("run", "--store", str(broken), "--json", "greeter.py", "Ada").json
+    assert (answer["exit_code"], answer["runs"], len(answer["not_stored"])) == (0, [], 1)
+
+
 # --- replay ---------------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ import runpy
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -146,9 +147,23 @@ def _program_of(entry: Any) -> dict[str, Any] | None:
     return beside if isinstance(beside, dict) and not beside.get("index", 0) else None
 
 
+@dataclass(frozen=True, slots=True)
+class RecordedHere:
+    """The ids of the runs of this process: `begun` in the order in which they began, `stored` in that
+    in which they were put into their stores."""
+
+    begun: list[str] = field(default_factory=list)
+    stored: list[str] = field(default_factory=list)
+
+    @property
+    def waiting(self) -> list[str]:
+        """Those that began and are not in their store."""
+        return [run_id for run_id in self.begun if run_id not in self.stored]
+
+
 @contextmanager
-def recorded_here() -> Iterator[list[str]]:
-    """The ids of the runs that end in this process during the block, in that order."""
-    runs: list[str] = []
-    with observed(runs.append):
-        yield runs
+def recorded_here() -> Iterator[RecordedHere]:
+    """What is recorded in this process during the block, which is waited for at its end."""
+    recorded = RecordedHere()
+    with observed(recorded.stored.append, recorded.begun.append):
+        yield recorded

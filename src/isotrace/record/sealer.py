@@ -34,6 +34,7 @@ class Sealer:
         self._quiet = threading.Condition(self._lock)
         self._stores: dict[str, TraceStore] = {}
         self.observers: list[Callable[[str], None]] = []
+        self.begun_observers: list[Callable[[str], None]] = []
 
     def submit(self, journal: AnyJournal, target: TraceStore | str, *, stopped: bool = False) -> None:
         """Queues a finished run. Returns at once. `stopped`: its recording ended before it did."""
@@ -108,6 +109,12 @@ def submit(journal: AnyJournal, target: Any, *, stopped: bool = False) -> None:
     _sealer.submit(journal, target, stopped=stopped)
 
 
+def began(run_id: str) -> None:
+    """A run of this process has begun."""
+    for told in list(_sealer.begun_observers):
+        told(run_id)
+
+
 def _named(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
@@ -122,15 +129,18 @@ def flush(timeout_s: float | None = None) -> bool:
 
 
 @contextmanager
-def observed(told: Callable[[str], None]) -> Iterator[None]:
+def observed(told: Callable[[str], None], begun: Callable[[str], None]) -> Iterator[None]:
     """`told` hears the id of each run of this process as it is put into its store during the block,
-    the runs that had ended by then included. It is called on the sealing thread."""
+    the runs that had ended by then included; it is called on the sealing thread. `begun` hears that of
+    each run as it begins, where it begins."""
     _sealer.observers.append(told)
+    _sealer.begun_observers.append(begun)
     try:
         yield
         flush()
     finally:
         _sealer.observers.remove(told)
+        _sealer.begun_observers.remove(begun)
 
 
 def adopt_journals(store: TraceStore) -> list[str]:

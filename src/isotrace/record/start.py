@@ -34,6 +34,7 @@ def start_recording(
         target, folder = IN_MEMORY, None
         warn(f"run {info.run_id} is not kept, there is no place for a store: {error}")
     journal = _journal(info, folder, durability, clock)
+    sealer.began(info.run_id)
     return Recorder(
         info, journal, clock, lambda ended, stopped: sealer.submit(ended, target, stopped=stopped)
     )

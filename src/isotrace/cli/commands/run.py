@@ -15,7 +15,7 @@ import isotrace
 from isotrace.cli.face import Face, with_face
 from isotrace.cli.safe import visible
 from isotrace.errors import UsageError
-from isotrace.operations import program_entry, record_program, recorded_here
+from isotrace.operations import RecordedHere, program_entry, record_program, recorded_here
 
 
 @click.command("run", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -36,19 +36,20 @@ def command(
 
     What is marked @isotrace.agent and @isotrace.skill is recorded. The program sees itself as
     `python PROGRAM` would start it, and isotrace exits with its exit code. What was recorded is
-    reported on stderr; with --json on stdout, and the program's own output goes to stderr.
+    reported on stderr. With --json: exit_code, runs, not_stored, and the program's own output
+    goes to stderr.
     """
     entry = program_entry(program, arguments, module=module)
     if face.store_url:
         os.environ["ISOTRACE_STORE"] = face.store_url
     os.environ["ISOTRACE_TENANT"] = face.tenant
-    with _stdout_kept_clean() if face.json else nullcontext(), recorded_here() as runs:
+    with _stdout_kept_clean() if face.json else nullcontext(), recorded_here() as recorded:
         code = _execute(entry, agent_id)
         isotrace.flush()
     if face.json:
-        face.print_json({"exit_code": code, "runs": runs})
+        face.print_json({"exit_code": code, "runs": recorded.stored, "not_stored": recorded.waiting})
     else:
-        _report(runs)
+        _report(recorded)
     return code
 
 
@@ -96,8 +97,10 @@ def _stdout_kept_clean() -> Iterator[None]:
         os.close(kept)
 
 
-def _report(runs: list[str]) -> None:
-    if not runs:
+def _report(recorded: RecordedHere) -> None:
+    if not recorded.begun:
         click.echo("isotrace: no run was recorded: nothing marked @isotrace.agent was called", err=True)
-    for run_id in runs:
+    for run_id in recorded.stored:
         click.echo(visible(f"isotrace: recorded run {run_id}"), err=True)
+    for run_id in recorded.waiting:
+        click.echo(visible(f"isotrace: recorded, not in the store yet: run {run_id}"), err=True)
