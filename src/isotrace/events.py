@@ -311,8 +311,13 @@ class LedgerFold:
 
 
 def _message_of(error: Any) -> Any:
-    """What a person reads of a recorded error: its message, where more than that was kept."""
-    return error.get("message") if isinstance(error, dict) else error
+    """What a person reads of a recorded error: its message, where more than that was kept. A str, None or
+    `Erased`; whatever else an error was recorded as gives its JSON text."""
+    if isinstance(error, dict) and "message" in error:
+        error = error["message"]
+    if error is None or isinstance(error, str | Erased):
+        return error
+    return orjson.dumps(error).decode()
 
 
 _HANDLERS = {name: getattr(LedgerFold, f"_{name}") for name in EVENT_TYPES}

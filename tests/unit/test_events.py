@@ -240,3 +240,30 @@ def test_an_erased_value_whose_commitment_was_replaced_does_not_verify() -> None
     ledger.events[1].values["params"] = Erased("00" * 32)
     with pytest.raises(RecordCorruptError):
         verify(ledger)
+
+
+@pytest.mark.parametrize(
+    ("kept", "text"),
+    [
+        (b'"late"', "late"),
+        (b"null", None),
+        (b'{"type":"E","message":"late"}', "late"),
+        (b'{"type":"E","message":null}', None),
+        (b'{"type":"E"}', '{"type":"E"}'),
+        (b'{"message":{"$iso:str":"x"}}', '{"$iso:str":"x"}'),
+        (b"[1]", "[1]"),
+    ],
+)
+def test_the_error_of_a_step_is_a_text_whatever_it_was_recorded_as(kept: bytes, text: str | None) -> None:
+    facts = {"skill_name": "s", "kind": "tool", "effect": "read", "lineage": [0]}
+    ended = {"lineage": [0], "status": "failure", "outcome_category": "PERMANENT"}
+    record = fold(
+        [
+            Event(0, "run_started", 0, {"run_id": "r", "correlation_id": "c", "tenant_id": "t", "seed": 0}),
+            Event(1, "step_started", 1, facts, {"params": b"{}"}),
+            Event(2, "step_finished", 2, ended, {"error": kept}),
+        ]
+    )
+    context = record.steps[0].context
+    assert context is not None
+    assert context.error == text

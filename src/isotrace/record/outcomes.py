@@ -12,7 +12,7 @@ import re
 from typing import Any
 
 from isotrace.errors import RecordedError
-from isotrace.plain import from_plain, to_plain
+from isotrace.plain import from_plain
 
 SUCCESS = "SUCCESS"
 CANCELLED = "CANCELLED"
@@ -76,16 +76,25 @@ def classify(error: BaseException) -> tuple[str, str]:
 
 
 def error_value(error: BaseException | None) -> dict[str, Any]:
-    """An exception as a plain value: its message, and its arguments where JSON can hold them."""
+    """An exception as a value to snapshot: its type, its message (texts that UTF-8 can hold, lone
+    surrogates as `\\udXXX`), and its arguments as they are where they are few."""
     try:
-        message = str(error)
+        message = str.__str__(str(error))
     except Exception:  # noqa: BLE001  # its own code can raise anything
         message = "<the error's text could not be read>"
-    value: dict[str, Any] = {"type": type(error).__qualname__, "message": message[:_MESSAGE_LIMIT]}
+    value: dict[str, Any] = {
+        "type": _unicode(type(error).__qualname__),
+        "message": _unicode(message[:_MESSAGE_LIMIT]),
+    }
     args = _read(error, "args")
     if isinstance(args, tuple) and len(message) <= _MESSAGE_LIMIT and len(args) <= 8:
         value["args"] = list(args)
-    return to_plain(value)  # type: ignore[no-any-return]  # a dict of strings stays a dict
+    return value
+
+
+def _unicode(text: str) -> str:
+    """A text that people read, and that every reader of JSON takes."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def rebuild_error(value: Any, code: str | None, raises: tuple[type[BaseException], ...]) -> BaseException:

@@ -1,0 +1,59 @@
+"""Errors that plain JSON can't hold: recorded once, readable, and raised again as they were."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import pytest
+
+from isotrace.models import TraceRecord
+from isotrace.record import skill
+
+if TYPE_CHECKING:
+    from tests.record.lab import Lab
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("bad \udc80 byte",), "bad \\udc80 byte"),
+        (("fine \U0001f600 \\udc80",), "fine \U0001f600 \\udc80"),
+        ((datetime(2026, 1, 2, tzinfo=UTC),), "2026-01-02 00:00:00+00:00"),
+        ((b"\xff", 2**70), "(b'\\xff', 1180591620717411303424)"),
+    ],
+    ids=["a lone surrogate", "no surrogate", "a time", "bytes and a large number"],
+)
+def test_an_error_is_recorded_as_text_and_raised_again_with_its_arguments(
+    lab: Lab, args: tuple[object, ...], message: str
+) -> None:
+    @skill
+    def fail() -> None:
+        raise ValueError(*args)
+
+    def agent() -> tuple[object, ...]:
+        with pytest.raises(ValueError) as caught:
+            fail()
+        return caught.value.args
+
+    taken, result = lab.again(agent)
+    context = taken.record.steps[0].context
+    assert context is not None
+    assert context.error == message
+    assert (taken.value, result.value) == (args, args)
+    assert TraceRecord.from_dict(json.loads(json.dumps(taken.record.to_dict()))) == taken.record
+
+
+def test_the_text_of_an_error_that_ends_a_run_is_text(lab: Lab) -> None:
+    def agent() -> None:
+        raise OSError("\udcff")
+
+    record = lab.record(agent).record
+    assert record.context is not None
+    assert record.context.error == {
+        "type": "OSError",
+        "message": "\\udcff",
+        "args": [{"$iso:str": "\\udcff"}],
+    }
+    assert TraceRecord.from_dict(json.loads(json.dumps(record.to_dict()))) == record
