@@ -172,13 +172,17 @@ class TraceStore(Protocol):
 
 @dataclass(slots=True)
 class ImportedRun:
-    """One run that an importer read: events in order, values as bytes, identity decided."""
+    """One run that an importer read: events in order, values as bytes, identity decided.
+
+    `stated_root`: the root that the file itself states and the events give; None where it states none.
+    """
 
     run_id: str
     tenant_id: str
     events: list[Event]
     seed: bytes | None = None
     sealed: SealedRun | None = None
+    stated_root: str | None = None
 
 
 class Importer(Protocol):

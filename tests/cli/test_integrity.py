@@ -10,7 +10,10 @@ from typing import Any
 
 import pytest
 
-from isotrace.operations.integrity import holds_text
+from isotrace.errors import RecordCorruptError
+from isotrace.ledger import SealedRun
+from isotrace.operations.integrity import holds_text, verify_run
+from isotrace.stores.memory import MemoryStore
 
 RUN_A = "a" * 32
 
@@ -52,6 +55,93 @@ def test_altered_root_is_named(isotrace: Callable[..., Any], store_url: str) -> 
     altered(store_url, "UPDATE runs SET root_hash = ? WHERE run_id = ?", bytes(32), RUN_A)
     said = isotrace("verify", "aaa", "--json")
     assert (said.code, said.json["error"]["type"]) == (2, "RecordCorruptError")
+
+
+def test_index_row_that_was_deleted_is_named(isotrace: Callable[..., Any], store_url: str) -> None:
+    altered(store_url, "DELETE FROM terms WHERE field = 9")
+    assert isotrace("ls", "--meta", "task=13", "--json").json == []
+    said = isotrace("verify", "aaa")
+    assert said.code == 2
+    assert "a listing by these filters would be wrong" in said.err
+    assert "got metadata" in said.err
+    isotrace("rebuild")
+    assert isotrace("verify", "aaa").code == 0
+
+
+def test_altered_stored_value_is_named_by_event_and_field(refund: Callable[..., SealedRun]) -> None:
+    """The run, the event and the value, where the rows beside the ledger tell them."""
+    run = refund(RUN_A)
+    for seq, name in ((3, "params"), (4, "outcome_data"), (0, "metadata")):
+        store = MemoryStore()
+        store.put(run)
+        values = store._kept["default", RUN_A].run.ledger.events[seq].values
+        values[name] = values[name].replace(b"W-1042", b"W-9999").replace(b"20.0", b"2.0")
+        values[name] = values[name].replace(b"gpt", b"GPT")
+        with pytest.raises(RecordCorruptError) as caught:
+            verify_run(store, RUN_A, tenant_id="default")
+        assert (caught.value.run_id, caught.value.where) == (RUN_A, f"event {seq}, value {name!r}")
+
+
+# --- roots ----------------------------------------------------------------------------
+
+
+def test_root_that_was_kept_elsewhere_must_be_the_same(isotrace: Callable[..., Any], tmp_path: Path) -> None:
+    root = isotrace("show", "aaa", "--json").json["root_hash"]
+    isotrace("export", "aaa", "-o", "run.jsonl")
+    isotrace("prove", "aaa", "1", "-o", "proof.json")
+    for target in ("aaa", "run.jsonl", "proof.json"):
+        assert isotrace("verify", target, "--root", root, "--json").json["held_against"] == "given"
+        other = isotrace("verify", target, "--root", "0" * 64)
+        assert other.code == 2
+        assert "the run's root is not the one that was kept" in other.err
+        assert "not a root" in isotrace("verify", target, "--root", "12").err
+    isotrace("export", "--all", "-o", "runs.jsonl")
+    assert isotrace("verify", "runs.jsonl", "--root", root).code == 2
+
+
+def _without_header(file: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    del lines[0]["ledger"]
+    return lines
+
+
+def test_file_that_states_no_root_is_held_against_the_store(
+    isotrace: Callable[..., Any], tmp_path: Path, store_url: str
+) -> None:
+    root = isotrace("show", "aaa", "--json").json["root_hash"]
+    isotrace("export", "aaa", "-o", "run.jsonl")
+    file = tmp_path / "run.jsonl"
+    lines = _without_header(file)
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert isotrace("verify", "run.jsonl", "--json").json["held_against"] == "store"
+
+    lines[1]["event"]["skill_name"] = "forged"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert isotrace("verify", "run.jsonl").code == 2
+    assert isotrace("verify", "run.jsonl", "--root", root).code == 2
+
+    Path(store_url).unlink()
+    said = isotrace("verify", "run.jsonl")
+    assert said.code == 125
+    assert "no root to hold against: computed " in said.out
+    assert isotrace("verify", "run.jsonl", "--json").json["verified"] is False
+
+
+def test_altered_value_of_a_file_is_named_by_run_and_event(
+    isotrace: Callable[..., Any], tmp_path: Path
+) -> None:
+    isotrace("export", "aaa", "-o", "run.jsonl")
+    file = tmp_path / "run.jsonl"
+    for old, new, seq, name in (("W-1042", "W-1043", 1, "params"), ("gpt-4.1", "gpt-4.2", 0, "metadata")):
+        isotrace("export", "aaa", "-o", "run.jsonl")
+        file.write_text(file.read_text().replace(old, new))
+        error = isotrace("verify", "run.jsonl", "--json").json["error"]
+        assert error["run_id"] == RUN_A
+        assert f"the value {name!r} of event {seq} is not" in error["message"]
+        assert error["pointer"] == f"/{seq}/values/{name}"
+
+
+# --- proofs ---------------------------------------------------------------------------
 
 
 def test_proof_stands_alone(isotrace: Callable[..., Any], tmp_path: Path, store_url: str) -> None:

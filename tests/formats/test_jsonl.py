@@ -175,6 +175,22 @@ def test_a_dropped_event_is_named():
     assert (error.what, error.expected, error.run_id) == ("an event is missing", "event 3", "run-1")
 
 
+@pytest.mark.parametrize(
+    ("run_id", "why"),
+    [
+        ("@last", "`@last` is a name on the command line"),
+        ("@", "does not start with @"),
+        ("r" * 201, "1 to 200 characters"),
+        ("", "1 to 200 characters"),
+        ("a\x1b[2J", "control characters"),
+        ("a\nb", "control characters"),
+    ],
+)
+def test_a_run_id_that_could_be_taken_for_something_else_is_refused(run_id: str, why: str):
+    error = only_error(exported(a_ledger(run_id)))
+    assert (error.pointer, why in error.what) == ("/1/event/run_id", True)
+
+
 def test_two_swapped_events_are_named():
     lines = exported(a_ledger()).splitlines(keepends=True)
     lines[3], lines[4] = lines[4], lines[3]
@@ -218,7 +234,7 @@ def test_a_dropped_beginning_is_named():
 def test_an_altered_value_is_named_with_its_place():
     error = only_error(exported(a_ledger()).replace(b"20.0", b"21.0"))
     assert isinstance(error.__cause__, RecordCorruptError)
-    assert error.what == "a value is not the one that its event commits to: it was altered"
+    assert error.what == "the value 'params' of event 1 is not the one that it commits to: it was altered"
     assert error.pointer == "/1/values/params"
 
 

@@ -23,7 +23,7 @@ from isotrace.errors import (
     RecordError,
     SchemaUnsupportedError,
 )
-from isotrace.events import Event
+from isotrace.events import MAX_RUN_ID, Event, run_id_problem
 from isotrace.formats.jsonl_line import MAX_LINE, Header, Line, Place, line_bytes, read_line
 from isotrace.formats.source import CHUNK, DEFAULT_BOUNDS, Bounds
 from isotrace.hashing import SCHEME, leaf_data, merkle_root
@@ -65,6 +65,7 @@ class _Run:
     """The lines of one run, as far as they have been read; none are kept once there is a failure."""
 
     place: Place
+    run_id: str | None = None
     lines: list[Line] = field(default_factory=list)
     header: Header | None = None
     seen: int = 0
@@ -81,6 +82,10 @@ class _Run:
         self.size += _LINE_OVERHEAD + (0 if line is None else line.size)
         if self.size > limit:
             failure = failure or self.place.fail("a run is too large", "", expected=f"at most {limit} bytes")
+        if line is not None and line.event.type == "run_started":
+            self.run_id = line.event.facts["run_id"]
+        if failure is not None and failure.run_id is None:
+            failure.run_id = self.run_id
         self.failure = self.failure or failure
         if line is not None:
             self.header = self.header or (line.header if self.seen == 1 else None)
@@ -193,7 +198,9 @@ def _sealed(run: _Run, tenant_id: str, as_tenant: bool) -> ImportedRun:
     if facts["scheme"] != SCHEME:
         cause = SchemaUnsupportedError("the run is of another scheme", expected=SCHEME, got=facts["scheme"])
         raise place.because(cause, "/event/scheme")
-    for name in ("run_id", "tenant_id", "correlation_id"):
+    if (problem := run_id_problem(facts["run_id"])) is not None:
+        raise place.fail(problem, "/event/run_id", got=facts["run_id"][:MAX_RUN_ID])
+    for name in ("tenant_id", "correlation_id"):
         if not 0 < len(facts[name]) <= _MAX_ID:
             raise place.fail(
                 "an id is empty or too long", f"/event/{name}", expected=f"1 to {_MAX_ID} characters"
@@ -216,10 +223,10 @@ def _sealed(run: _Run, tenant_id: str, as_tenant: bool) -> ImportedRun:
             got=root,
         )
     salts = {(line.event.seq, name): salt for line in run.lines for name, salt in line.salts.items()}
-    return _imported(Ledger(events, root, None, salts), tenant_id, place)
+    return _imported(Ledger(events, root, None, salts), tenant_id, place, None if header is None else root)
 
 
-def _imported(ledger: Ledger, tenant_id: str, place: Place) -> ImportedRun:
+def _imported(ledger: Ledger, tenant_id: str, place: Place, stated: str | None) -> ImportedRun:
     try:
         # The events stay as they were sealed; whose run it is now is the store's key.
         ledger = ledger.owned_by(tenant_id)
@@ -227,7 +234,7 @@ def _imported(ledger: Ledger, tenant_id: str, place: Place) -> ImportedRun:
     except (RecordError, CanonicalizationError) as error:
         raise place.because(error, "") from error
     sealed = SealedRun(ledger, projection)
-    return ImportedRun(sealed.run_id, tenant_id, ledger.events, seed=None, sealed=sealed)
+    return ImportedRun(sealed.run_id, tenant_id, ledger.events, sealed=sealed, stated_root=stated)
 
 
 def _check_version(header: Header, place: Place) -> None:

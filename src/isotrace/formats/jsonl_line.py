@@ -237,7 +237,11 @@ def _fill(
         data = _string(text, parts["json"], place, f"{pointer}/json").encode()
         salts[name] = bytes.fromhex(salt)
         if commitment(salts[name], data).hex() != envelope[name]["commit"]:
-            raise place.corrupt("a value is not the one that its event commits to: it was altered", pointer)
+            raise place.corrupt(
+                f"the value {name!r} of event {event.seq} is not the one that it commits to: it was altered",
+                pointer,
+                run_id=event.facts.get("run_id"),
+            )
         _check_value(name, data, place, f"{pointer}/json")
         event.values[name] = data
     return salts

@@ -20,7 +20,7 @@ from isotrace.errors import (
 )
 from isotrace.formats.source import detect_format, open_source
 from isotrace.ledger import Ledger, SealedRun, seal
-from isotrace.operations.integrity import Verified, verify_ledger
+from isotrace.operations.integrity import Verified, hold_against, verify_ledger
 from isotrace.operations.runs import find_run
 
 AUTO = "auto"
@@ -189,10 +189,16 @@ def export_to_file(
     return count
 
 
-def verify_file(path: Path) -> list[Verified]:
+def verify_file(
+    path: Path, *, root: str | None = None, stored_root: Callable[[str], str | None] | None = None
+) -> list[Verified]:
     """Recomputes the root of every run in an exported file.
 
-    Raises `ImportFormatError` or `RecordError` for the first that does not give its root.
+    It is held against `root`, which was kept elsewhere, or the root that the file states, or the one
+    that `stored_root` knows of the run; `Verified.against` is None where there is none of them.
+
+    Raises `ImportFormatError` or `RecordError` for the first that does not give its root, `UsageError`
+    for a `root` where the file holds several runs.
     """
     importer = registry.importer("jsonl")
     checked: list[Verified] = []
@@ -200,9 +206,21 @@ def verify_file(path: Path) -> list[Verified]:
         for found in importer.read(stream, where=str(path), tenant_id="", as_tenant=True):  # type: ignore[arg-type] # RawIOBase reads like BinaryIO
             if isinstance(found, ImportFormatError):
                 raise found
-            if found.sealed is None:
-                raise ImportFormatError("the file holds no ledger to verify", where=str(path))
-            checked.append(verify_ledger(found.sealed.ledger, source=str(path)))
+            if root is not None and checked:
+                raise UsageError("a root is that of one run, and the file holds several", where=str(path))
+            checked.append(_verified(found, path, root, stored_root))
     if not checked:
         raise ImportFormatError("the file holds no run", where=str(path))
     return checked
+
+
+def _verified(
+    found: ImportedRun, path: Path, root: str | None, stored_root: Callable[[str], str | None] | None
+) -> Verified:
+    if found.sealed is None:
+        raise ImportFormatError("the file holds no ledger to verify", where=str(path))
+    against = "given" if root is not None else "file" if found.stated_root is not None else None
+    if against is None and stored_root is not None and (root := stored_root(found.run_id)) is not None:
+        against = "store"
+    hold_against(found.sealed.ledger.root_hash, root, found.run_id)
+    return verify_ledger(found.sealed.ledger, source=str(path), against=against)

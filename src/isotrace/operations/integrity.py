@@ -14,22 +14,28 @@ from isotrace.canonical import parse_json
 from isotrace.contracts import RunQuery, TraceStore
 from isotrace.errors import (
     CanonicalizationError,
+    IsotraceError,
     RecordCorruptError,
+    RecordError,
     UsageError,
 )
 from isotrace.events import Event
 from isotrace.hashing import inclusion_proof
-from isotrace.ledger import Ledger, StepProof
+from isotrace.ledger import Ledger, SealedRun, StepProof
 from isotrace.models import Erased
 from isotrace.operations.runs import Selection, find_run, list_runs
 
+_REBUILD = "the ledger itself is intact: `isotrace rebuild` recomputes what the store searches by"
 _JSON_IN_TEXT = 4
 """How many times JSON inside a string is looked into: tool arguments inside a message inside a body."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """A ledger that gives its root. `erased` counts values of which only the commitment is left."""
+    """A ledger whose values give its commitments, and these its root.
+
+    `erased` counts values of which only the commitment is left.
+    """
 
     run_id: str
     root_hash: str
@@ -37,13 +43,16 @@ class Verified:
     values: int
     erased: int
     source: str
+    against: str | None
+    """What the root was held against: `store`, `file` (which states it itself), `given`; None: nothing."""
     taken_over: tuple[str, str] | None = None
     """Tenants: who recorded the run, and who took it over."""
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""
         return {
-            "verified": True,
+            "verified": self.against is not None,
+            "held_against": self.against,
             "run_id": self.run_id,
             "root_hash": self.root_hash,
             "events": self.events,
@@ -55,24 +64,30 @@ class Verified:
         }
 
 
-def verify_run(store: TraceStore, name: str, *, tenant_id: str) -> Verified:
+def verify_run(store: TraceStore, name: str, *, tenant_id: str, root: str | None = None) -> Verified:
     """Recomputes a stored run: every commitment, the root, and what the store searches by.
 
-    Raises `RecordCorruptError` naming what does not fit, `RecordGapError` where a salt is missing,
-    and as `find_run` does.
+    `root` is one that was kept elsewhere. Raises `RecordCorruptError` naming what does not fit,
+    `RecordGapError` where a salt is missing, and as `find_run` does.
     """
     run_id = find_run(store, name, tenant_id=tenant_id)
     ledger = store.ledger(run_id, tenant_id=tenant_id)
-    verified = verify_ledger(ledger, source=store.url)
+    try:
+        verified = verify_ledger(ledger, source=store.url, against="store" if root is None else "given")
+    except RecordError as error:
+        error.run_id = run_id
+        error.where = error.where or _where_altered(store, ledger, run_id, tenant_id)
+        raise
     if verified.run_id != run_id:
         raise RecordCorruptError(
             "the ledger under this id is another run's", run_id=run_id, expected=run_id, got=verified.run_id
         )
+    hold_against(verified.root_hash, root, run_id)
     _verify_projection(store, ledger, run_id, tenant_id)
     return verified
 
 
-def verify_ledger(ledger: Ledger, *, source: str) -> Verified:
+def verify_ledger(ledger: Ledger, *, source: str, against: str | None) -> Verified:
     """Recomputes every commitment and the root of a ledger. Raises as `verify_run` does."""
     ledgers.verify(ledger)
     values = [data for event in ledger.events for data in event.values.values()]
@@ -85,8 +100,35 @@ def verify_ledger(ledger: Ledger, *, source: str) -> Verified:
         values=len(values),
         erased=erased,
         source=source,
+        against=against,
         taken_over=(ledger.events[0].facts["tenant_id"], owner) if owner else None,
     )
+
+
+def _where_altered(store: TraceStore, ledger: Ledger, run_id: str, tenant_id: str) -> str | None:
+    """The first event that is not what the store's rows say of it; None if the rows can't tell.
+
+    A stored ledger keeps no commitment of a value that is there, so its root alone tells no place.
+    """
+    try:
+        expected = ledgers.project(ledger)
+        rows = store.steps(run_id, tenant_id=tenant_id)
+        item = store.get(run_id, tenant_id=tenant_id)
+    except (IsotraceError, ValueError, TypeError, LookupError, AttributeError):
+        return None  # altered so that it can't be read
+    for found, row in zip(expected.steps, rows, strict=False):
+        if found.outcome_digest != row.outcome_digest:
+            return f"event {row.end_seq}, value 'outcome_data'"
+        if (found.skill_name, found.kind, found.lineage) != (row.skill_name, row.kind, row.lineage):
+            return f"event {row.start_seq}, facts of the step"
+        ends = ((one.status, one.cost_cents, one.duration_ms) for one in (found, row))
+        if len(set(ends)) > 1:
+            return f"event {row.end_seq}, facts of the step's end"
+        if found.determinism_hash != row.determinism_hash:
+            return f"event {row.start_seq}, value 'params'"
+    if dict(expected.metadata) != dict(item.metadata):
+        return "event 0, value 'metadata'"
+    return None
 
 
 def _verify_projection(store: TraceStore, ledger: Ledger, run_id: str, tenant_id: str) -> None:
@@ -108,8 +150,17 @@ def _verify_projection(store: TraceStore, ledger: Ledger, run_id: str, tenant_id
                 run_id=run_id,
                 expected=wanted if isinstance(wanted, str) else None,
                 got=got if isinstance(got, str) else None,
-                hint="the ledger itself is intact: `isotrace rebuild` recomputes what the store searches by",
+                hint=_REBUILD,
             )
+    # Only a store that keeps an index beside the rows has anything more to hold against the ledger.
+    unlisted = getattr(store, "unlisted", None)
+    if unlisted is not None and (wrong := unlisted(SealedRun(ledger, expected))):
+        raise RecordCorruptError(
+            "the store's index is not what the ledger gives: a listing by these filters would be wrong",
+            run_id=run_id,
+            got=", ".join(wrong),
+            hint=_REBUILD,
+        )
 
 
 # --- proofs ---------------------------------------------------------------------------

@@ -47,9 +47,11 @@ from isotrace.stores.sqlite_rows import (
     step_key,
 )
 from isotrace.stores.sqlite_schema import prepare
-from isotrace.stores.sqlite_terms import terms_of
+from isotrace.stores.sqlite_terms import Field, Term, terms_of
 
 LAST = "@last"
+# No index leads from a run to its terms: verifying a run may take the time to read them all.
+_TERMS_OF = "SELECT tenant, field, value FROM terms WHERE run = ?"
 _LISTED = 5
 _PROBLEMS = 20
 _REBUILT_AT_ONCE = 200
@@ -199,6 +201,17 @@ class SqliteStore:
         return problems + [
             f"a row of {table} refers to a row of {parent} that is not there" for table, parent in dangling
         ]
+
+    def unlisted(self, run: SealedRun) -> list[str]:
+        """By which filters of a query this run, which the store holds, is not found as it should be:
+        missed by those that fit it, or found by others. Empty if nothing is wrong."""
+        terms = terms_of(run)
+        with self._pool.borrow() as con, transaction(con, "DEFERRED"):
+            pk = self._key(con, run.run_id, run.tenant_id)
+            tenant = self._names.find(con, run.tenant_id)
+            held = {(row[0], Term(*row[1:])) for row in rows(con, _TERMS_OF, pk)}
+        wrong = held ^ {(tenant, Term(int(term.field), term.value)) for term in terms}
+        return sorted({Field(term.field).name.lower() for _, term in wrong})
 
     def _rebuild_after(self, con: apsw.Connection, last: int) -> list[tuple[int, str]]:
         """Rebuilds the next runs, not all at once: a large store must not be locked for minutes."""
