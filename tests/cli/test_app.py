@@ -16,6 +16,7 @@ from isotrace import __version__
 from isotrace.cli import main
 from isotrace.cli.app import COMMANDS, app
 from isotrace.cli.commands import ls as ls_module
+from isotrace.errors import QueryError
 
 HEAVY = {"apsw", "asyncio", "msgspec", "orjson", "rich", "sqlite3", "isotrace.operations", "isotrace.models"}
 
@@ -140,3 +141,85 @@ def test_terminal_without_unicode_gets_stand_ins(program: Callable[..., Any], co
     assert said.code in (0, 1), said.err
     assert said.out.isascii()
     assert "Traceback" not in said.err
+
+
+# --- output that fails ----------------------------------------------------------------
+
+ISOTRACE = f"{sys.executable} -m isotrace.cli"
+
+
+def shell(line: str) -> subprocess.CompletedProcess[str]:
+    """Runs a line in which `isotrace` is this one; a pipe's code is that of its first failing part."""
+    return subprocess.run(
+        ["bash", "-o", "pipefail", "-c", line.replace("isotrace", ISOTRACE)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "isotrace ls > /dev/full",
+        "isotrace ls --json > /dev/full",
+        "isotrace show @last > /dev/full",
+        "isotrace diff @last @last~1 > /dev/full",
+        "isotrace --version > /dev/full",
+        "isotrace ls >&-",
+        "isotrace ls --json >&-",
+    ],
+)
+def test_output_that_fails_is_named_and_exit_2(store_url: str, line: str) -> None:
+    done = shell(line)
+    assert done.returncode == 2
+    (sentence,) = done.stderr.splitlines()
+    assert sentence.startswith("isotrace: the output can't be written: ")
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["isotrace show nothing --json > /dev/full", "isotrace ls 2>&- >&-", "isotrace show x 2> /dev/full"],
+)
+def test_report_that_fails_is_exit_2_without_a_traceback(store_url: str, line: str) -> None:
+    done = shell(line)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "ls",
+        "ls --json",
+        "show @last",
+        "show @last --json",
+        "diff @last @last~1",
+        "--help",
+        "ls --help",
+        "doctor",
+    ],
+)
+def test_closed_pipe_is_141_whatever_is_printed(store_url: str, command: str) -> None:
+    """The reader is gone before the first line."""
+    done = shell(f"{{ sleep 0.05; isotrace {command}; }} | exec true")
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_number_that_json_has_not_is_quoted_in_an_error(
+    isotrace: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise QueryError("no such cost", got=float("nan"), expected=float("inf"))
+
+    monkeypatch.setattr(ls_module, "list_all", refuse)
+    said = isotrace("ls", "--json")
+    assert (said.code, said.json["error"]["got"], said.json["error"]["expected"]) == (2, "nan", "inf")
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf", "much"])
+def test_cost_that_is_no_number_is_a_usage_error(isotrace: Callable[..., Any], number: str) -> None:
+    said = isotrace("ls", "--min-cost", number, "--json")
+    assert (said.code, said.json["error"]["type"]) == (2, "BadParameter")

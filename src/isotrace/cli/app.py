@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import functools
 import importlib
 import io
+import math
 import os
 import shutil
 import sys
 import textwrap
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -50,9 +53,15 @@ def _error_data(error: BaseException) -> dict[str, object]:
             data[name] = getattr(error, name)
         for name in ("expected", "got"):
             value = getattr(error, name)
-            plain = value is None or isinstance(value, str | int | float | bool)
-            data[name] = value if plain else repr(value)
+            data[name] = value if _is_scalar(value) else repr(value)
     return data
+
+
+def _is_scalar(value: object) -> bool:
+    """Whether JSON has this value: NaN and infinity it has not."""
+    return (
+        value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
+    )
 
 
 def _wants_json(argv: list[str]) -> bool:
@@ -67,7 +76,7 @@ def _report(error: BaseException, argv: list[str], message: str) -> int:
     from isotrace.cli.safe import json_text, visible  # noqa: PLC0415 - start-up time
 
     text = visible(f"isotrace: {message}")
-    if sys.stderr.isatty():
+    if sys.stderr is not None and sys.stderr.isatty():
         width = shutil.get_terminal_size().columns
         text = textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
     click.echo(text, err=True)
@@ -76,10 +85,47 @@ def _report(error: BaseException, argv: list[str], message: str) -> int:
     return EXIT_ERROR
 
 
-def _close_stdout() -> int:
-    """The reader has gone (`| head`): say nothing more, not at interpreter shutdown either."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return EXIT_PIPE_CLOSED
+def _silence(*streams: Any) -> None:
+    """Writes nothing more to streams that take nothing more, not at interpreter shutdown either."""
+    for stream in streams:
+        try:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        except (AttributeError, OSError, ValueError):
+            pass  # closed, or no file: there is nothing left to flush
+
+
+class _OutputError(Exception):
+    """stdout takes nothing: it is closed, or its disk is full."""
+
+
+class _ReaderLeft(Exception):
+    """The pipe's reader has gone (`| head`)."""
+
+
+@contextmanager
+def _readers_watched() -> Iterator[None]:
+    """click and rich leave with code 1 where the reader has gone, which would say "diverged": click is
+    not told, and what rich raises is known by its cause."""
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise _ReaderLeft from error
+    except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):
+            raise _ReaderLeft from error
+        raise
+
+
+_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF, errno.ECONNRESET)
+
+
+def _failed_output(error: OSError, argv: list[str]) -> int | None:
+    """The exit code where it was the output that failed: such an error names no file."""
+    if error.filename is not None or error.errno not in _WRITING:
+        return None
+    _silence(sys.stdout)
+    why = error.strerror or str(error)
+    return _report(_OutputError(why), argv, f"the output can't be written: {why}")
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
@@ -100,15 +146,35 @@ def _survive_encoding(argv: list[str]) -> None:
 
 
 def _run(call: Callable[[], Any], argv: list[str]) -> int:
-    """Calls, and turns every way it can end into an exit code and, on failure, one paragraph on
-    stderr (and with `--json` an error object on stdout)."""
-    _survive_encoding(argv)
+    """Calls, and turns every way it can end into an exit code, also where the report of a failure fails."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("always", IsotraceWarning)
-            warnings.showwarning = _show_warning
-            code = call()
+        return _reported(call, argv)
+    except BrokenPipeError:
+        _silence(sys.stdout, sys.stderr)
+        return EXIT_PIPE_CLOSED
+    except OSError:
+        _silence(sys.stdout, sys.stderr)
+        return EXIT_ERROR
+
+
+def _called(call: Callable[[], Any], argv: list[str]) -> Any:
+    # A program may run without a stdout, an answer has to go somewhere.
+    if sys.stdout is None and (argv[:1] != ["run"] or _wants_json(argv)):
+        raise OSError(errno.EBADF, "stdout is closed")
+    _survive_encoding(argv)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", IsotraceWarning)
+        warnings.showwarning = _show_warning
+        code = call()
+        if sys.stdout is not None:
             sys.stdout.flush()
+    return code
+
+
+def _reported(call: Callable[[], Any], argv: list[str]) -> int:
+    """On failure there is one paragraph on stderr (and with `--json` an error object on stdout)."""
+    try:
+        code = _called(call, argv)
     except IsotraceError as error:
         return _report(error, argv, str(error))
     except click.UsageError as error:
@@ -121,9 +187,12 @@ def _run(call: Callable[[], Any], argv: list[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         click.echo("isotrace: interrupted", err=True)
         return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        return _close_stdout()
+    except (BrokenPipeError, _ReaderLeft):
+        _silence(sys.stdout)
+        return EXIT_PIPE_CLOSED
     except Exception as error:  # noqa: BLE001 - exit code 1 would say "diverged": a defect must not
+        if isinstance(error, OSError) and (failed := _failed_output(error, argv)) is not None:
+            return failed
         traceback.print_exc()
         return _report(error, argv, f"defect in isotrace: {type(error).__name__}: {error}")
     return code if isinstance(code, int) else EXIT_MATCH
@@ -141,6 +210,14 @@ class LazyGroup(click.Group):
         if standalone_mode:
             sys.exit(code)
         return code
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        with _readers_watched():
+            return super().make_context(*args, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _readers_watched():
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -16,6 +17,18 @@ from isotrace.operations import Selection, key_values, moment
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 LEVELS = ("exact", "decisions", "skeleton", "outcome")
+
+
+class _Finite(click.ParamType):
+    """A number; not NaN, which nothing compares with, and not infinity."""
+
+    name = "float"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number: float = click.FLOAT.convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        return number
 
 
 def kind_option(function: Function) -> Function:
@@ -103,8 +116,8 @@ _OPTIONS = [
         "--since", metavar="TIME", help="Started at or after: 2026-11-22, 2026-11-22T13:00Z, 2h, 7d."
     ),
     click.option("--until", metavar="TIME", help="Started before."),
-    click.option("--min-cost", type=float, metavar="CENTS", help="Runs that cost at least this."),
-    click.option("--max-cost", type=float, metavar="CENTS", help="Runs that cost at most this."),
+    click.option("--min-cost", type=_Finite(), metavar="CENTS", help="Runs that cost at least this."),
+    click.option("--max-cost", type=_Finite(), metavar="CENTS", help="Runs that cost at most this."),
     click.option("--violations", is_flag=True, help="Runs that violated a policy."),
     click.option("--policy", metavar="ID", help="Runs that violated this policy."),
 ]
