@@ -27,6 +27,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, get_args
+from unicodedata import category
 
 import orjson
 
@@ -59,6 +60,25 @@ EVENT_TYPES: frozenset[str] = frozenset(get_args(EventType))
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_UTC = _EPOCH.replace(tzinfo=None)
+
+
+MAX_RUN_ID = 200
+"""How many characters a run id may have."""
+
+
+def run_id_problem(run_id: str) -> str | None:
+    """Why a text can't be the id of a run that comes in, None if it can."""
+    if not 0 < len(run_id) <= MAX_RUN_ID:
+        return f"a run id has 1 to {MAX_RUN_ID} characters"
+    if run_id.startswith("@"):
+        return "a run id does not start with @, because `@last` is a name on the command line"
+    if any(category(char) in _UNSEEN for char in run_id):
+        return "a run id holds no control characters"
+    return None
+
+
+# Control characters, line and paragraph separators.
+_UNSEEN = frozenset({"Cc", "Zl", "Zp"})
 
 
 @dataclass(slots=True)

@@ -188,7 +188,7 @@ def test_a_dropped_event_is_named():
 )
 def test_a_run_id_that_could_be_taken_for_something_else_is_refused(run_id: str, why: str):
     error = only_error(exported(a_ledger(run_id)))
-    assert (error.pointer, why in error.what) == ("/1/event/run_id", True)
+    assert (error.pointer, why in error.what) == ("/0/event/run_id", True)
 
 
 def test_two_swapped_events_are_named():

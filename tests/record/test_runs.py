@@ -159,6 +159,19 @@ def test_violations_belong_to_the_step_made_last(lab: Lab) -> None:
         ({"seed": True}, UsageError),
         ({"run_id": ""}, UsageError),
         ({"run_id": "\ud800"}, UsageError),
+        ({"run_id": "@last"}, UsageError),
+        ({"run_id": "@"}, UsageError),
+        ({"run_id": "r" * 201}, UsageError),
+        ({"run_id": "a\nb"}, UsageError),
+        ({"run_id": "a\x1b[31m"}, UsageError),
+        ({"run_id": "a\u2028b"}, UsageError),
+        ({"plan": "abc"}, UsageError),
+        ({"plan": b"abc"}, UsageError),
+        ({"plan": {"step": 1}}, UsageError),
+        ({"plan": ["step"]}, UsageError),
+        ({"plan": [{"step": 1}, None]}, UsageError),
+        ({"plan": 5}, UsageError),
+        ({"plan": None}, UsageError),
         ({"tenant_id": 5}, UsageError),
         ({"correlation_id": b"x"}, UsageError),
         ({"agent_id": 3}, UsageError),
@@ -168,6 +181,16 @@ def test_violations_belong_to_the_step_made_last(lab: Lab) -> None:
 def test_a_wrong_option_is_a_named_error(options: dict[str, Any], error: type[Exception]) -> None:
     with pytest.raises(error):
         run(**options)
+
+
+def test_a_run_id_may_be_long_and_hold_any_script(lab: Lab) -> None:
+    for run_id in ("r" * 200, "лаб @last 1/2", "~"):
+        assert lab.record(lambda: None, run_id=run_id).record.run_id == run_id
+
+
+def test_a_plan_may_be_any_iterable_of_mappings(lab: Lab) -> None:
+    taken = lab.record(lambda: None, plan=({"step": number} for number in range(2)))
+    assert taken.record.plan == [{"step": 0}, {"step": 1}]
 
 
 def test_a_run_can_be_entered_once(lab: Lab) -> None:

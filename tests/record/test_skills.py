@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from isotrace.errors import UsageError
+from isotrace.errors import RecordingWarning, UsageError
 from isotrace.models import TraceStatus
 from isotrace.record import cost, run, skill
 from isotrace.stores.memory import MemoryStore
@@ -575,10 +575,39 @@ def test_cost_is_read_out_of_a_model_s_answer(lab: Lab) -> None:
     assert [step.cost_cents for step in record.steps] == [1.23, 0.5, 7.0]
 
 
-@pytest.mark.parametrize("cents", [float("nan"), float("inf"), "a lot", None])
-def test_a_cost_that_is_no_number_is_a_usage_error(cents: Any) -> None:
-    with pytest.raises(UsageError):
+class _NoNumber:
+    def __float__(self) -> float:
+        raise RuntimeError("no")
+
+
+@pytest.mark.parametrize(
+    "cents", [float("nan"), float("inf"), "a lot", None, -1, 1e300, 10**400, _NoNumber()]
+)
+def test_a_cost_that_is_none_is_left_out_and_said(lab: Lab, cents: Any) -> None:
+    """The agent goes on, the cost so far is kept, and warning, step and grade say that some is missing."""
+
+    @skill(effect="read")
+    def pay() -> int:
+        cost(2)
         cost(cents)
+        cost(cents)
+        cost(0.5)
+        return 1
+
+    with pytest.warns(RecordingWarning, match="the cost of .*pay") as caught:
+        taken, result = lab.again(pay)
+    assert len(caught) == 1
+    (step,) = taken.record.steps
+    reason = "cost: what was given is no number of cents from 0 to 10^12"
+    assert step.context is not None
+    assert (step.cost_cents, step.context.marks) == (2.5, [reason])
+    assert taken.grade == [f"{step.skill_name}: {reason}"]
+    assert (taken.value, result.value) == (1, 1)
+
+
+@pytest.mark.parametrize("cents", [float("nan"), None, -1])
+def test_a_cost_that_is_none_outside_of_a_step_does_nothing(lab: Lab, cents: Any) -> None:
+    assert lab.record(lambda: cost(cents)).error is None
 
 
 def test_cost_outside_of_a_step_does_nothing(lab: Lab) -> None:

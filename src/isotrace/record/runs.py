@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from isotrace.clock import SYSTEM, Clock
 from isotrace.errors import FieldError, RecordingError, UsageError
-from isotrace.events import datetime_of
+from isotrace.events import MAX_RUN_ID, datetime_of, run_id_problem
 from isotrace.record import hooks
 from isotrace.record.context import (
     Branch,
@@ -36,6 +36,7 @@ from isotrace.record.journal import Durability
 from isotrace.record.propagation import remote_parent
 from isotrace.record.spec import checked_text
 from isotrace.record.start import start_recording
+from isotrace.record.warned import warn
 
 if TYPE_CHECKING:
     from isotrace.contracts import TraceStore
@@ -229,8 +230,9 @@ def run(
     `default`; `store` (a `TraceStore` or its URL) to `ISOTRACE_STORE`, then `./.isotrace/traces.db`.
     `durability="power"` makes each event survive a power cut, at the price of a disk flush.
 
-    Raises `UsageError` for a seed out of range or an id that is no text, and `FieldError` for a
-    malformed frozen_timestamp.
+    Raises `UsageError` for a seed out of range, an id that is no text, a run id that is longer than 200
+    characters, starts with `@` or holds control characters, and a plan that is no sequence of mappings;
+    `FieldError` for a malformed frozen_timestamp.
     """
     if seed is not None and (type(seed) is not int or not 0 <= seed <= MAX_SEED):
         raise UsageError("seed of a run", expected=f"0..{MAX_SEED}", got=seed)
@@ -242,6 +244,9 @@ def run(
     ):
         if text is not None:
             checked_text(f"{what} of a run", text)
+    if run_id is not None and (problem := run_id_problem(run_id)) is not None:
+        raise UsageError(problem, got=run_id[:MAX_RUN_ID])
+    steps = _plan(plan)
     if frozen_timestamp is not None:
         frozen_timestamp = _frozen(frozen_timestamp)
     parent_info, parent = _parent()
@@ -263,7 +268,7 @@ def run(
         frozen_timestamp=frozen_timestamp,
         entry_point=_entry_point(entry_point),
         parent=parent,
-        plan=list(plan),
+        plan=steps,
         input=input,
         metadata=dict(metadata or {}),
         environment=fingerprint(),
@@ -284,6 +289,13 @@ def _entry_point(given: Mapping[str, Any] | None) -> dict[str, Any] | None:
     if program is None or given.get("kind") == "program":
         return dict(given)
     return {**given, "program": program}
+
+
+def _plan(plan: Any) -> list[Mapping[str, Any]]:
+    steps = list(plan) if isinstance(plan, Iterable) and not isinstance(plan, str | bytes | Mapping) else None
+    if steps is None or not all(isinstance(step, Mapping) for step in steps):
+        raise UsageError("the plan of a run is a sequence of mappings", got=type(plan).__qualname__)
+    return steps
 
 
 def _frozen(text: str) -> str:
@@ -341,17 +353,25 @@ def branch(key: str) -> Iterator[None]:
 def cost(cents: float) -> None:
     """Adds to the cost of the step whose body is running. Outside a step it does nothing.
 
-    Raises `UsageError` for what is no finite number.
+    Never raises. What is no number from 0 to 10^12 leaves the cost as it is: a `RecordingWarning` says so,
+    and so do the step's marks and the run's grade.
     """
+    step = current_step.get()
+    if step is None:
+        return
     try:
         amount = float(cents)
-    except (TypeError, ValueError, OverflowError):
+    except Exception:  # noqa: BLE001  # an object's own code can raise anything
         amount = math.nan
-    if not math.isfinite(amount):
-        raise UsageError("a cost is a finite number of cents", got=repr(cents))
-    step = current_step.get()
-    if step is not None:
+    if 0 <= amount <= _MAX_CENTS:
         step.cost_cents += amount
+    elif _NO_COST not in step.marks:
+        step.marks.append(_NO_COST)
+        warn(f"the cost of {step.spec.name} leaves something out, {_NO_COST}")
+
+
+_MAX_CENTS = 1e12
+_NO_COST = "cost: what was given is no number of cents from 0 to 10^12"
 
 
 class _Program:

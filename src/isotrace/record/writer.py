@@ -35,6 +35,8 @@ MAX_REASONS = 100
 _RESTORE_CHECKS = 8
 """How many values of one type and skill are tried for restoring; later ones rarely differ."""
 
+_THREAD = "thread"
+
 _NONE: Mapping[str, bytes] = {}
 SUCCESS = b',"status":"success","outcome_category":"SUCCESS","outcome_code":null'
 UNDELIVERED = b',"delivered":false'
@@ -142,7 +144,7 @@ class RunWriter:
             self._note_losses(spec, "params", params)
         control = branch.control
         if control.thread != threading.get_ident() or not control.ordered:
-            step.marks.append("thread")
+            step.marks.append(_THREAD)
             self.note(f"thread: {spec.name} was called from a thread that isotrace does not order")
         self._steps += 1
         branch.last_us = self._fill(spec.started, (branch.prefix_json, number), params.data, spec.name)
@@ -196,6 +198,9 @@ class RunWriter:
             said += b',"child_run_id":%b' % orjson.dumps(step.child_run_id)
         if step.marks:
             said += b',"marks":%b' % orjson.dumps(step.marks)
+            for mark in step.marks:
+                if mark != _THREAD:  # noted when the step began
+                    self.note(f"{step.spec.name}: {mark}")
         cost = orjson.dumps(step.cost_cents)
         parts = (branch.prefix_json, step.number, said, cost, ending.duration_ms, step.attempts)
         outcome = ending.values.get("outcome_data")
