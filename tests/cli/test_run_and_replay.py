@@ -277,6 +277,26 @@ def test_replayed_agent_cannot_reach_out(program: Callable[..., Any], agent: Pat
     assert said.json["receipt"]["guard"] in ("netns", "patched")
 
 
+def test_what_the_agent_itself_raised_is_a_note(program: Callable[..., Any], agent: Path) -> None:
+    program("run", "greeter.py", "Ada")
+    broken = agent.read_text().replace("    return ask(seen)", "    raise RuntimeError('no more')")
+    agent.write_text(broken)
+    line = broken.splitlines().index("    raise RuntimeError('no more')") + 1
+    note = f"the agent raised RuntimeError: no more (greeter.py:{line})"
+    for options in ([], ["--entry", "greeter.py:greet"]):
+        said = program("replay", "@last", "--json", *options)
+        assert [one["code"] for one in said.json["divergences"]] == ["EARLY_END"]
+        assert (said.code, said.json["notes"]) == (1, [note])
+    assert f"note: {note}" in program("replay", "@last").out
+
+
+def test_error_that_is_on_record_is_no_note(program: Callable[..., Any], agent: Path) -> None:
+    agent.write_text(agent.read_text().replace("    return ask(seen)", "    raise RuntimeError('no more')"))
+    program("run", "greeter.py", "Ada")
+    answer = program("replay", "@last", "--json").json
+    assert (answer["verdict"], answer["notes"]) == ("MATCH", [])
+
+
 def test_unknown_mode_lists_the_modes(program: Callable[..., Any], agent: Path) -> None:
     program("run", "greeter.py", "Ada")
     said = program("replay", "@last", "--mode", "lenient")

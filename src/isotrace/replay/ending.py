@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import traceback
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -77,6 +80,24 @@ def _recorded_error(record: RecordedRun) -> Any:
 
 def _named(error: BaseException) -> str:
     return f"{type(error).__qualname__}: {error}"[:200]
+
+
+def raised_note(error: BaseException | None) -> str | None:
+    """What the agent raised and where, None for a program that just left. The place is the innermost
+    frame that is not isotrace's."""
+    if error is None or (isinstance(error, SystemExit) and not error.code):
+        return None
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _is_own(frame.filename)]
+    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    return f"the agent raised {_named(error)}{place}"
+
+
+_HERE = str(Path(__file__).parents[1])
+
+
+def _is_own(file: str) -> bool:
+    """Whether a frame is isotrace's, or the interpreter's own: `<frozen runpy>`."""
+    return file.startswith((f"{_HERE}{os.sep}", "<"))
 
 
 def _errors(record: RecordedRun, error: BaseException, end: int) -> list[Divergence]:

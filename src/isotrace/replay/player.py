@@ -55,6 +55,7 @@ class Player:
         self.implied = False
         self.divergences: list[Divergence] = []
         self.failure: IsotraceError | None = None
+        self.raised: BaseException | None = None
         self.marks: list[str] = []
         self.root_task: asyncio.Task[Any] | None = None
         self.root_cancelled = 0
@@ -132,6 +133,7 @@ class Player:
         self.closed = True
         self.scheduler.close(ReplayStop("the recorded run has ended"))
         if self._stop is None:
+            self.raised = ending.error
             known = ending.has_result or not self.implied
             self.divergences += ending_divergences(self.record, self.matcher.matched, ending, result=known)
 

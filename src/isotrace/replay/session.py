@@ -27,6 +27,7 @@ from isotrace.record.context import (
 )
 from isotrace.record.runs import run_of
 from isotrace.record.spec import SkillSpec
+from isotrace.replay.ending import raised_note
 from isotrace.replay.guard import Guard, active_guard, guarded
 from isotrace.replay.player import Player
 from isotrace.replay.recorded import RecordedRun, RecordedStep, recorded_run
@@ -205,15 +206,21 @@ class Replay:
                 blocked=len(guard.blocked),
                 guard=guard.kind,
             ),
-            notes=self._notes(),
+            notes=self._notes(None if verdict is Verdict.MATCH else self.player.raised or error),
             value=value if verdict is Verdict.MATCH else None,
             error=error,
         )
 
-    def _notes(self) -> list[str]:
+    def _notes(self, error: BaseException | None) -> list[str]:
+        """`error`: what the agent raised, where that did not just happen as recorded."""
+        raised = raised_note(error)
         grade = self.record.grade
         recorded = [f"recorded: {reason}" for reason in grade] if isinstance(grade, list) else []
-        return list(dict.fromkeys([*self.player.matcher.uncertain, *self.player.marks, *recorded]))
+        return list(
+            dict.fromkeys(
+                [*([raised] if raised else ()), *self.player.matcher.uncertain, *self.player.marks, *recorded]
+            )
+        )
 
     def _divergences(self, guard: Guard) -> list[Divergence]:
         blocked = [
