@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from isotrace.operations import exchange
+
 DATA = Path(__file__).parents[2] / "../shared/data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the real runs of ../shared/data are not here")
 RUN_A, RUN_B = "a" * 32, "b" * 32
@@ -77,6 +79,57 @@ def test_auto_finds_the_format_in_a_folder_also_compressed(
     found = isotrace("import", "auto", str(tmp_path / "in"), "--json").json
     assert (found["runs"], found["files"], found["errors"]) == (1, 1, [])
     assert found["ignored"] == [str(folder / "notes.txt")]
+
+
+def test_counts_of_one_are_singular(isotrace: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "one.json").write_text(json.dumps([TAU_RUN]))
+    assert isotrace("import", "tau-bench", "one.json").out == "imported 1 run, 3 steps from 1 file\n"
+    again = isotrace("import", "tau-bench", "one.json").out
+    assert again == "imported 0 runs, 0 steps from 1 file; 1 was there already\n"
+
+
+def test_file_of_nothing_but_errors_is_not_read_to_its_end(
+    isotrace: Callable[..., Any], tmp_path: Path
+) -> None:
+    bad = b'{"a":1},' * 2_000_000
+    (tmp_path / "bad.json.gz").write_bytes(gzip.compress(b"[" + bad + b'{"a":1}]', 1))
+    said = isotrace("import", "tau-bench", "bad.json.gz", "--json")
+    assert said.code == 2
+    errors = said.json["errors"]
+    assert len(errors) == 1_001
+    assert errors[999]["pointer"].startswith("/999")
+    assert "… and more; the rest of the file was not read" in errors[1_000]["message"]
+
+
+def test_exactly_as_many_errors_as_are_kept_hide_nothing(
+    isotrace: Callable[..., Any], tmp_path: Path
+) -> None:
+    (tmp_path / "bad.json").write_text(json.dumps([{"a": 1}] * 1_000))
+    assert len(isotrace("import", "tau-bench", "bad.json", "--json").json["errors"]) == 1_000
+
+
+def test_runs_of_one_file_are_bounded(
+    isotrace: Callable[..., Any], tau_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "MAX_RUNS", 1)
+    found = isotrace("import", "tau-bench", str(tau_file), "--json").json
+    assert found["runs"] == 1
+    assert "too many runs; the rest of it was not read" in found["errors"][-1]["message"]
+
+
+@pytest.mark.parametrize("format_name", ["tau-bench", "auto"])
+def test_folder_without_a_file_of_the_format_is_an_error(
+    isotrace: Callable[..., Any], tmp_path: Path, format_name: str
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for there in ([], ["notes.txt"]):
+        for name in there:
+            (folder / name).write_text("nothing to import")
+        said = isotrace("import", format_name, str(folder))
+        assert said.code == 2
+        assert f"the folder holds no file of this format ({folder})" in said.err
+        assert "tau-bench" in said.err
 
 
 def test_named_file_of_no_known_format_is_an_error(isotrace: Callable[..., Any], tmp_path: Path) -> None:

@@ -211,7 +211,7 @@ def test_erased_step_is_gone_and_the_root_stays(isotrace: Callable[..., Any], st
 
 def test_one_field_of_a_step(isotrace: Callable[..., Any]) -> None:
     arguments = ["--step", "1", "--field", "params", "--reason", "asked to", "--yes"]
-    assert isotrace("erase", "aaa", *arguments).out == "erased 1 values in 1 run\n"
+    assert isotrace("erase", "aaa", *arguments).out == "erased 1 value in 1 run\n"
     step = isotrace("show", "aaa", "--step", "1", "--json").json
     assert step["outcome_data"] == {"status": "delivered", "total": 20.0}
 
@@ -266,7 +266,7 @@ def test_nothing_to_erase_is_an_error(isotrace: Callable[..., Any], arguments: l
 def test_text_in_facts_is_said_to_stay(isotrace: Callable[..., Any]) -> None:
     said = isotrace("erase", "aaa", "--text", "support", "--reason", "x", "--yes")
     assert said.code == 2
-    assert "facts, which can't be erased" in said.err
+    assert "the facts of 1 event, which can't be erased: event 0" in said.err
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,11 @@ from isotrace.operations.runs import find_run
 
 AUTO = "auto"
 
+MAX_ERRORS = 1_000
+"""How many errors of one file are kept: a small compressed file can hold millions of bad runs."""
+MAX_RUNS = 1_000_000
+"""How many runs are taken from one file."""
+
 
 @dataclass(slots=True)
 class ImportReport:
@@ -73,20 +78,23 @@ def import_files(
 ) -> ImportReport:
     """Imports files, and folders with all that is in them. `format_name` is an importer's name or `auto`.
 
-    A bad run or file does not lose the others: it becomes an entry of `errors`. `progress` is
+    A bad run or file does not lose the others: it becomes an entry of `errors`, and so does a folder
+    that holds no file of the format. What is over `MAX_ERRORS` or `MAX_RUNS` of one file ends the
+    reading of this file, with an error that says so. `progress` is
     told (done, total, file) before each file. Raises `PluginError` for an unknown format and
     store errors as they come.
     """
     known = [registry.importer(format_name)] if format_name != AUTO else list(registry.importers().values())
     report = ImportReport()
-    files = [(file, path.is_dir()) for path in paths for file in _files_of(path)]
-    for number, (file, in_folder) in enumerate(files):
+    files = [(file, path if path.is_dir() else None) for path in paths for file in _files_of(path)]
+    empty = {path: None for path in paths if path.is_dir()}
+    for number, (file, folder) in enumerate(files):
         if progress is not None:
             progress(number, len(files), file.name)
         try:
             # A file that is named must be of the named format; one met in a folder may be anything.
-            chosen = known[0] if format_name != AUTO and not in_folder else detect_format(file, known)
-            if chosen is None and in_folder:
+            chosen = known[0] if format_name != AUTO and folder is None else detect_format(file, known)
+            if chosen is None and folder is not None:
                 report.ignored.append(str(file))
                 continue
             if chosen is None:
@@ -94,9 +102,15 @@ def import_files(
                     "the file is of no known format", where=str(file), expected=_names(known)
                 )
             report.files += 1
+            if folder is not None:
+                empty.pop(folder, None)
             _import_file(store, chosen, file, report, tenant_id=tenant_id, as_tenant=as_tenant, clock=clock)
         except ImportFormatError as error:
             report.errors.append(error)
+    report.errors.extend(
+        ImportFormatError("the folder holds no file of this format", where=str(path), expected=_names(known))
+        for path in empty
+    )
     return report
 
 
@@ -124,7 +138,13 @@ def _import_file(
     clock: Clock,
 ) -> None:
     with open_source(file) as stream:
-        for found in importer.read(stream, where=str(file), tenant_id=tenant_id, as_tenant=as_tenant):  # type: ignore[arg-type] # RawIOBase reads like BinaryIO
+        before = len(report.errors)
+        runs = importer.read(stream, where=str(file), tenant_id=tenant_id, as_tenant=as_tenant)  # type: ignore[arg-type] # RawIOBase reads like BinaryIO
+        for number, found in enumerate(runs):
+            failures = len(report.errors) - before
+            if failures >= MAX_ERRORS or number - failures >= MAX_RUNS:
+                report.errors.append(_unread(file, errors=failures >= MAX_ERRORS))
+                return
             if isinstance(found, ImportFormatError):
                 report.errors.append(found)
                 continue
@@ -139,6 +159,20 @@ def _import_file(
                 report.runs += 1
                 report.steps += len(sealed.projection.steps)
                 report.run_ids.append(sealed.run_id)
+
+
+def _unread(file: Path, *, errors: bool) -> ImportFormatError:
+    if errors:
+        return ImportFormatError(
+            "… and more; the rest of the file was not read",
+            where=str(file),
+            expected=f"at most {MAX_ERRORS:,} errors of one file",
+        )
+    return ImportFormatError(
+        "the file holds too many runs; the rest of it was not read",
+        where=str(file),
+        expected=f"at most {MAX_RUNS:,} runs of one file",
+    )
 
 
 def _keep(store: TraceStore, found: ImportedRun, clock: Clock) -> SealedRun | None:

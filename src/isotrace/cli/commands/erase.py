@@ -59,9 +59,8 @@ def command(
     if face.json:
         face.print_json({"erased": not dry_run, **found.to_dict()})
         return
-    values = sum(map(len, found.targets.values()))
     verb = "would erase" if dry_run else "erased"
-    click.echo(f"{verb} {values} values in {len(found.targets)} run{'' if len(found.targets) == 1 else 's'}")
+    click.echo(f"{verb} {_values_and_runs(found)}")
     if hint := _facts_hint(found):
         click.echo(f"isotrace: warning: {hint}", err=True)
 
@@ -70,9 +69,8 @@ def _facts_hint(found: Erasure) -> str | None:
     if not found.in_facts:
         return None
     run_id, seq = found.in_facts[0]
-    return (
-        f"the text stands in {len(found.in_facts)} facts, which can't be erased: event {seq} of run {run_id}"
-    )
+    facts = f"the facts of {len(found.in_facts)} event{'' if len(found.in_facts) == 1 else 's'}"
+    return f"the text stands in {facts}, which can't be erased: event {seq} of run {run_id}"
 
 
 def _confirm(found: Erasure, yes: bool) -> None:
@@ -80,5 +78,9 @@ def _confirm(found: Erasure, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise UsageError("erasing can't be undone", hint="say --yes where nobody can be asked")
-    values = sum(map(len, found.targets.values()))
-    click.confirm(f"Erase {values} values in {len(found.targets)} runs for good?", abort=True, err=True)
+    click.confirm(f"Erase {_values_and_runs(found)} for good?", abort=True, err=True)
+
+
+def _values_and_runs(found: Erasure) -> str:
+    values, runs = sum(map(len, found.targets.values())), len(found.targets)
+    return f"{values} value{'' if values == 1 else 's'} in {runs} run{'' if runs == 1 else 's'}"

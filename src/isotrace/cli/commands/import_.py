@@ -43,14 +43,20 @@ def command(face: Face, format_name: str, paths: tuple[Path, ...], as_tenant: bo
 
 
 def _print_report(report: ImportReport) -> None:
-    files = f"{report.files} file{'' if report.files == 1 else 's'}"
-    line = f"imported {report.runs:,} runs, {report.steps:,} steps from {files}"
+    line = (
+        f"imported {_count(report.runs, 'run')}, {_count(report.steps, 'step')}"
+        f" from {_count(report.files, 'file')}"
+    )
     if report.skipped:
-        line += f"; {report.skipped:,} were there already"
+        line += f"; {report.skipped:,} {'was' if report.skipped == 1 else 'were'} there already"
     if report.ignored:
-        line += f"; {len(report.ignored)} files of no known format"
+        line += f"; {_count(len(report.ignored), 'file')} of no known format"
     click.echo(line)
     for error in report.errors[:_LISTED]:
         click.echo(visible(f"isotrace: {error}"), err=True)
     if len(report.errors) > _LISTED:
-        click.echo(f"isotrace: … and {len(report.errors) - _LISTED} more errors: --json", err=True)
+        click.echo(f"isotrace: … and {_count(len(report.errors) - _LISTED, 'more error')}: --json", err=True)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
