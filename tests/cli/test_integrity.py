@@ -75,8 +75,9 @@ def test_altered_stored_value_is_named_by_event_and_field(refund: Callable[..., 
         store = MemoryStore()
         store.put(run)
         values = store._kept["default", RUN_A].run.ledger.events[seq].values
-        values[name] = values[name].replace(b"W-1042", b"W-9999").replace(b"20.0", b"2.0")
-        values[name] = values[name].replace(b"gpt", b"GPT")
+        data = values[name]
+        assert isinstance(data, bytes)
+        values[name] = data.replace(b"W-1042", b"W-9999").replace(b"20.0", b"2.0").replace(b"gpt", b"GPT")
         with pytest.raises(RecordCorruptError) as caught:
             verify_run(store, RUN_A, tenant_id="default")
         assert (caught.value.run_id, caught.value.where) == (RUN_A, f"event {seq}, value {name!r}")

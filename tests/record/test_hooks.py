@@ -219,7 +219,7 @@ def test_asyncio_is_as_ever_for_code_outside_of_runs(lab: Lab) -> None:
 @pytest.mark.parametrize(
     "call",
     [
-        lambda: asyncio.sleep("soon"),  # type: ignore[arg-type]
+        lambda: asyncio.sleep("soon"),  # type: ignore[call-overload]  # a wrong call, on purpose
         lambda: asyncio.wait([]),
         lambda: asyncio.wait(asyncio.get_running_loop().create_future()),
         lambda: asyncio.wait([], return_when="some day"),

@@ -469,7 +469,7 @@ def test_a_nested_agent_is_served_whole(lab: Lab, monkeypatch: pytest.MonkeyPatc
     @agent
     async def inner(task: str) -> str:
         called.append(task)
-        return await anote(task)  # type: ignore[no-any-return]
+        return await anote(task)
 
     async def body() -> list[str]:
         return list(await asyncio.gather(inner("a"), inner("b")))

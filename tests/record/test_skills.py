@@ -146,7 +146,7 @@ def test_params_are_what_they_were_when_the_call_was_made(lab: Lab) -> None:
         return items
 
     items: list[int] = [1]
-    taken = lab.record(lambda: (extend(items, {}), items.append(100)))
+    taken = lab.record(lambda: [extend(items, {}), items.__iadd__([100])])
     assert taken.steps == [((0,), "extend", {"items": [1], "sink": {}}, {"value": [1, 99]})]
 
 

@@ -195,7 +195,7 @@ def test_a_stream_that_is_still_held_at_the_run_s_end_is_closed_early(lab: Lab) 
 
     def agent() -> str:
         held.append(words("a b c"))
-        return next(held[-1])  # type: ignore[no-any-return]
+        return next(held[-1])
 
     taken, result = lab.again(agent)
     assert taken.record.steps[0].context

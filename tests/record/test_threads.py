@@ -147,7 +147,10 @@ def pool_with_the_standard_waits() -> Any:
         for future in concurrent.futures.as_completed(futures):
             shared.log.append(future.result())
         concurrent.futures.wait(futures)
-        failing = [pool.submit(shared.work, "e"), pool.submit(fail, "f")]
+        failing: list[concurrent.futures.Future[object]] = [
+            pool.submit(shared.work, "e"),
+            pool.submit(fail, "f"),
+        ]
         concurrent.futures.wait(failing, return_when=concurrent.futures.FIRST_EXCEPTION)
         shared.log.append(str(failing[1].exception()))
     return shared.log
