@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NoReturn
 
 import orjson
 
 from isotrace.compare import findings
-from isotrace.compare.divergence import Code, Divergence
+from isotrace.compare.divergence import Code, Divergence, Severity
 from isotrace.errors import RecordGapError
 from isotrace.events import lineage_text
 from isotrace.jsondiff import diff_values
@@ -117,7 +118,9 @@ class Matcher:
     def _other_params(self, spec: SkillSpec, step: RecordedStep, live: Any) -> NoReturn:
         self.stopped_at = LiveStep(spec, live)
         if self._drift is not None:
-            self._stop(findings.schedule_changed(step.index, step.lineage, *self._drift))
+            # Between two records this is a warning; here the code can't go on.
+            changed = findings.schedule_changed(step.index, step.lineage, *self._drift)
+            self._stop(replace(changed, severity=Severity.ERROR))
         self._stop(findings.params_changed(step.index, step.lineage, step.params, live))
 
     # --- what comes closest ---------------------------------------------------------------
