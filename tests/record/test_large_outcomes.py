@@ -13,7 +13,7 @@ from isotrace.record import adopt_journals, flush, run, skill
 from isotrace.stores.sqlite import SqliteStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from tests.record.lab import Lab
 
@@ -43,7 +43,7 @@ def test_a_value_at_the_limits_is_sealed(lab: Lab, edge: str, how: str) -> None:
         return EDGES[edge]
 
     @skill(effect="read")
-    def yielded() -> Iterator[Any]:
+    def yielded() -> Generator[Any, Any, Any]:
         if how == "yielded":
             yield EDGES[edge]
         return EDGES[edge] if how != "yielded" else None
