@@ -9,7 +9,7 @@ import pytest
 
 from isotrace.canonical import MAX_BYTES, MAX_DEPTH, MAX_NODES, check
 from isotrace.ledger import verify
-from isotrace.record import adopt_journals, flush, run, skill
+from isotrace.record import adopt_journals, current_run, flush, run, skill
 from isotrace.stores.sqlite import SqliteStore
 
 if TYPE_CHECKING:
@@ -66,6 +66,17 @@ def test_a_value_that_leaves_room_for_what_is_around_it_is_kept_whole(lab: Lab, 
     taken, result = lab.again(lambda: list(yielded()))
     assert taken.record.steps[0].outcome_data == {"chunks": [nested(depth)]}
     assert (taken.grade, result.value) == ("replayable", [nested(depth)])
+
+
+@pytest.mark.parametrize("depth", [MAX_DEPTH - 2, MAX_DEPTH - 1, MAX_DEPTH, 5000])
+def test_an_input_and_a_result_that_were_cut_are_cut_alike_in_a_replay(lab: Lab, depth: int) -> None:
+    def agent() -> None:
+        opened = current_run()
+        assert opened is not None
+        opened.set_result(nested(depth))
+
+    _, result = lab.again(agent, input=nested(depth), plan=[{"step": nested(depth)}])
+    assert result.divergences == []
 
 
 @pytest.mark.parametrize(

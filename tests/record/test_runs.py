@@ -48,7 +48,7 @@ async def anote(what: Any) -> Any:
     return what
 
 
-# --- identity ---------------------------------------------------------------------------------
+# --- identity -------------------------------------------------------------------------------------
 
 
 def test_a_run_says_who_it_is(lab: Lab) -> None:
@@ -212,7 +212,7 @@ def test_there_is_no_current_run_outside_of_runs(lab: Lab) -> None:
     assert current_run() is None
 
 
-# --- time, randomness, ids ----------------------------------------------------------------------
+# --- time, randomness, ids ------------------------------------------------------------------------
 
 
 def test_time_stands_still_between_steps(lab: Lab) -> None:
@@ -347,7 +347,7 @@ def test_a_value_that_a_body_reads_is_the_body_s_business(lab: Lab) -> None:
     assert (result.verdict, result.value) == ("MATCH", taken.value)
 
 
-# --- branches by key ----------------------------------------------------------------------------
+# --- branches by key ------------------------------------------------------------------------------
 
 
 def test_a_keyed_branch_does_not_move_the_counter(lab: Lab) -> None:
@@ -572,7 +572,7 @@ def test_an_agent_that_is_called_wrongly_raises_its_own_error(
     assert flush(60)
 
 
-# --- contexts --------------------------------------------------------------------------------------
+# --- contexts -------------------------------------------------------------------------------------
 
 
 def test_a_run_may_be_left_in_another_context_than_it_was_entered_in(lab: Lab) -> None:
@@ -654,7 +654,7 @@ flush()
     assert steps == {"parent": ["before", "after"], "child": ["own"]}
 
 
-# --- across processes ----------------------------------------------------------------------------------
+# --- across processes -----------------------------------------------------------------------------
 
 
 def test_headers_carry_the_correlation_across(lab: Lab) -> None:

@@ -59,7 +59,7 @@ class Shared:
         return f"{name} done"
 
 
-# --- our pool ---------------------------------------------------------------------------------
+# --- our pool -------------------------------------------------------------------------------------
 
 
 def pool_maps() -> Any:
@@ -436,7 +436,7 @@ def test_a_wait_with_a_timeout_lets_others_have_their_turn(lab: Lab) -> None:
     assert bounded(lambda: lab.record(agent)).value == ["not yet", "slow", None]
 
 
-# --- threads that isotrace does not order -------------------------------------------------------
+# --- threads that isotrace does not order ---------------------------------------------------------
 
 
 def test_a_step_in_a_standard_pool_is_recorded_and_marked(lab: Lab) -> None:
@@ -508,7 +508,7 @@ def test_a_pool_that_was_there_before_the_run_serves_it_and_others_alike(lab: La
     assert [params["what"] for _, _, params, _ in taken.steps] == ["inside"]
 
 
-# --- what blocks where we can't see it -----------------------------------------------------------
+# --- what blocks where we can't see it ------------------------------------------------------------
 
 
 def test_threads_that_block_one_another_are_forced_on_and_marked(lab: Lab) -> None:

@@ -95,7 +95,7 @@ def place(one: Divergence) -> tuple[Any, ...]:
     return (str(one.code), one.index, one.lineage, one.pointers)
 
 
-# --- control flow -----------------------------------------------------------------------------
+# --- control flow ---------------------------------------------------------------------------------
 
 
 def test_other_params_are_named_by_pointer(lab: Lab) -> None:
@@ -309,7 +309,7 @@ def test_a_turn_that_never_comes_names_what_waits(lab: Lab) -> None:
     assert "waiting: 1.0" in one.message
 
 
-# --- outcomes ---------------------------------------------------------------------------------------
+# --- outcomes -------------------------------------------------------------------------------------
 
 
 def results(lab: Lab, before: Any, after: Any) -> ReplayResult:
@@ -382,7 +382,7 @@ def test_a_run_that_fails_otherwise(lab: Lab) -> None:
     assert (one.expected, one.actual) == ({"/error/type": "ValueError"}, {"/error/type": "KeyError"})
 
 
-# --- the record and the environment -----------------------------------------------------------------------
+# --- the record and the environment ---------------------------------------------------------------
 
 
 def killed(tmp_path: Path, body: str) -> Ledger:
@@ -597,7 +597,7 @@ def test_reading_another_source_than_recorded(lab: Lab) -> None:
     assert "'env:A'" in one.message
 
 
-# --- a replay can't be survived --------------------------------------------------------------------------
+# --- a replay can't be survived -------------------------------------------------------------------
 
 
 def test_an_agent_that_survives_every_error_does_not_survive_a_divergence_unnoticed(lab: Lab) -> None:
@@ -802,7 +802,7 @@ def test_signatures_of_both_sides_stand_in_the_parity(lab: Lab) -> None:
     assert parity.replay_signature == lab.record(changed).record.determinism_signature()
 
 
-# --- records that contradict themselves ---------------------------------------------------------------------
+# --- records that contradict themselves -----------------------------------------------------------
 
 
 def broken(taken: Taken, change: Callable[[list[Event]], None]) -> Ledger:

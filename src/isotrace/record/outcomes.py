@@ -9,10 +9,13 @@ from __future__ import annotations
 import asyncio
 import builtins
 import re
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
-from isotrace.errors import RecordedError
+from isotrace.errors import RecordedError, RestoreError
 from isotrace.plain import from_plain
+from isotrace.plain.conversion import OBJECT_TAG
 
 SUCCESS = "SUCCESS"
 CANCELLED = "CANCELLED"
@@ -106,16 +109,30 @@ def rebuild_error(value: Any, code: str | None, raises: tuple[type[BaseException
     value = value if isinstance(value, dict) else {}
     name = value.get("type") or code or "Exception"
     message = str(value.get("message", ""))
-    known: Any = next((cls for cls in raises if cls.__qualname__ == name), None) or _builtin(name)
-    if known is None:
-        return RecordedError(message or name, code=code or name)
-    args = from_plain(value.get("args", [message]))
+    known = next((cls for cls in raises if cls.__qualname__ == name), None) or _builtin(name)
+    error = _made(known, _args(value, message)) if known is not None else None
+    return error or RecordedError(message or name, code=code or name)
+
+
+def _args(value: dict[str, Any], message: str) -> tuple[Any, ...]:
+    """The error's arguments; its message where one of them could not be kept."""
+    args = value.get("args")
+    if not isinstance(args, list) or OBJECT_TAG in str(args):
+        return (message,)
     try:
-        error = known(*args)
-    except Exception:  # noqa: BLE001  # a constructor may want more than it keeps in `args`
-        error = known.__new__(known, *args)
-        error.args = tuple(args)
-    return error  # type: ignore[no-any-return]  # `known` is an exception class
+        return tuple(from_plain(args))
+    except RestoreError:
+        return (message,)
+
+
+def _made(cls: type[BaseException], args: tuple[Any, ...]) -> BaseException | None:
+    for make in (cls, partial(cls.__new__, cls)):
+        # A constructor may want more than it keeps in `args`.
+        with suppress(Exception):
+            error: BaseException = make(*args)
+            error.args = args
+            return error
+    return None
 
 
 def _builtin(name: str) -> type[BaseException] | None:
