@@ -82,7 +82,7 @@ class RunWriter:
             ("metadata", info.metadata or None),
         ):
             if value is not None:
-                values[name] = self._kept(f"{name} of the run", value)
+                values[name] = self._kept(f"{name} of the run", value, around=1)
         return self.append("run_started", _facts(facts), values)
 
     def run_finished(self, ending: RunEnding) -> None:
@@ -91,7 +91,7 @@ class RunWriter:
         if ending.failed:
             values["error"] = safe_snapshot(error_value(ending.error)).data
         if ending.has_result:
-            values["result"] = self._kept("result of the run", ending.result)
+            values["result"] = self._kept("result of the run", ending.result, around=1)
         grade = list(self._reasons) or REPLAYABLE
         values["metadata"] = safe_snapshot({**ending.metadata, META_REPLAYABILITY: grade}).data
         status = b"failed" if ending.failed else b"completed"

@@ -60,7 +60,7 @@ def _result(record: RecordedRun, ending: RunEnding, *, result: bool) -> list[Div
     if isinstance(expected, Erased):
         return [findings.record_gap(end, (), "the result of the run was erased", pointers=["/result"])]
     return _results(
-        expected, orjson.loads(snapshot(ending.result).data) if ending.has_result else MISSING, end
+        expected, orjson.loads(snapshot(ending.result, around=1).data) if ending.has_result else MISSING, end
     )
 
 

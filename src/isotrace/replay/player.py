@@ -26,7 +26,7 @@ from isotrace.record.context import Branch, RunEnding, RunInfo, current_branch, 
 from isotrace.record.outcomes import rebuild_error
 from isotrace.record.restore import restore
 from isotrace.record.scheduler import Scheduler, Waiter
-from isotrace.record.snapshot import snapshot_params
+from isotrace.record.snapshot import snapshot
 from isotrace.record.spec import SkillSpec
 from isotrace.record.tasks import tasks_of
 from isotrace.record.timers import timer_spec
@@ -116,7 +116,11 @@ class Player:
     def _compare_input(self, live: RunInfo) -> None:
         value = self.record.started.value
         recorded = {"input": value("input"), "plan": value("plan", [])}
-        given = orjson.loads(snapshot_params({"input": live.input, "plan": live.plan}).data)
+        # Cut where the recorded ones were cut.
+        given = {
+            name: orjson.loads(snapshot(one, around=1).data)
+            for name, one in (("input", live.input), ("plan", live.plan))
+        }
         for name in [name for name, one in recorded.items() if isinstance(one, Erased)]:
             message = f"the {name} of the run was erased, so it can't be compared"
             self.divergences.append(findings.record_gap(None, (), message, pointers=[f"/{name}"]))
