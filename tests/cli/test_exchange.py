@@ -101,6 +101,18 @@ def test_file_of_nothing_but_errors_is_not_read_to_its_end(
     assert "… and more; the rest of the file was not read" in errors[1_000]["message"]
 
 
+def test_lines_that_are_no_events_are_not_read_to_their_end(
+    isotrace: Callable[..., Any], tmp_path: Path
+) -> None:
+    isotrace("export", "aaa", "-o", "run.jsonl")
+    run = (tmp_path / "run.jsonl").read_bytes()
+    for count, runs in ((1_000, 1), (100_001, 0)):
+        (tmp_path / "bad.jsonl").write_bytes(b'{"a":1}\n' * count + run)
+        said = isotrace("import", "jsonl", "bad.jsonl", "--store", str(tmp_path / f"{count}.db"), "--json")
+        assert (said.code, said.json["runs"]) == (2, runs)
+    assert "the rest of the file was not read" in said.json["errors"][-1]["message"]
+
+
 def test_exactly_as_many_errors_as_are_kept_hide_nothing(
     isotrace: Callable[..., Any], tmp_path: Path
 ) -> None:

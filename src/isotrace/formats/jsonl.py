@@ -33,6 +33,8 @@ from isotrace.models import Erased, TraceRecord
 _ENDS: Final = ("run_finished", "run_aborted")
 _MAX_ID: Final = 512
 _LINE_OVERHEAD: Final = 64
+_MAX_LOST: Final = 100_000
+"""How many lines in a row may belong to no run, or can't be read, before the rest of a file is left."""
 
 
 class JsonlExporter:
@@ -125,7 +127,7 @@ class JsonlImporter:
     def _runs(self, stream: BinaryIO, where: str) -> Iterator[_Run]:
         """Lines put together to runs; lines of no run make one of their own, which will be refused."""
         run: _Run | None = None
-        found = 0
+        found = lost = 0
         for place, data in _lines(stream, where, self._bounds):
             line, failure = _read(place, data)
             begins = line is not None and line.event.type == "run_started"
@@ -135,6 +137,12 @@ class JsonlImporter:
                 run = _Run(place)
                 found += 1
             run.add(line, failure, self._bounds.ledger)
+            lost = lost + 1 if line is None or run.run_id is None else 0
+            if lost > _MAX_LOST:
+                yield run
+                what = "too many lines in a row are no events of a run; the rest of the file was not read"
+                run = _Run(place, failure=place.fail(what, "", expected=f"at most {_MAX_LOST:,}"))
+                break
         if run is not None:
             yield run
         if not found:
