@@ -15,7 +15,7 @@ from urllib.parse import quote, unquote
 
 from isotrace.clock import SYSTEM
 from isotrace.hashing import H
-from isotrace.record.context import current_branch, current_step
+from isotrace.record.context import current_step, live_branch
 
 _TRACEPARENT = re.compile(r"\A[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(?:-.*)?\Z")
 _HEX32 = re.compile(r"\A[0-9a-f]{32}\Z")
@@ -47,7 +47,7 @@ def inject_headers(headers: MutableMapping[str, str]) -> None:
     """Adds `traceparent` and `baggage` of the current run to the headers of an outgoing request, or to
     the environment of a child process. Existing baggage is kept. Outside a run nothing is added."""
     step = current_step.get()
-    branch = current_branch.get() or (step.branch if step is not None else None)
+    branch = live_branch() or (step.branch if step is not None else None)
     if branch is None:
         return
     info = branch.driver.info

@@ -314,7 +314,7 @@ def _parent() -> tuple[RunInfo | None, dict[str, Any] | None]:
     if step is not None:
         info = step.branch.driver.info
         return info, {"run_id": info.run_id, "lineage": list(step.lineage)}
-    branch = current_branch.get()
+    branch = live_branch()
     if branch is not None:
         info = branch.driver.info
         return info, {"run_id": info.run_id, "lineage": list(branch.path)}
