@@ -70,7 +70,25 @@ def test_options_select(isotrace: Callable[..., Any], options: list[str], expect
 def test_nothing_to_list_is_said_on_stderr(isotrace: Callable[..., Any]) -> None:
     said = isotrace("ls", "--agent", "other")
     assert (said.code, said.out) == (0, "")
-    assert said.err.startswith("no runs in ")
+    assert said.err == "no run matches\n"
+
+
+def test_place_without_a_run_is_told_from_a_filter_that_matches_none(
+    isotrace: Callable[..., Any], store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = isotrace("ls", "--tenant", "acme", "--agent", "other")
+    assert said.err == f"nothing recorded yet for tenant acme in {store_url}\n"
+    monkeypatch.delenv("ISOTRACE_STORE")
+    assert isotrace("ls").err == "nothing recorded yet in ./.isotrace/traces.db\n"
+
+
+def test_id_of_any_length_leaves_the_lines_readable(
+    isotrace: Callable[..., Any], put: Callable[..., None], refund: Callable[..., Any]
+) -> None:
+    put(refund("x" * 5000, agent_id="y" * 5000))
+    out = isotrace("ls").out
+    assert max(len(line) for line in out.splitlines()) < 400
+    assert RUN_A in out
 
 
 def test_default_store_that_is_not_there_lists_nothing_and_is_not_made(
@@ -93,3 +111,23 @@ def test_malformed_option_is_named(isotrace: Callable[..., Any], option: list[st
     said = isotrace("ls", *option)
     assert said.code == 2
     assert said.err.startswith("isotrace: ")
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        (["show", "LONG"], 2),
+        (["verify", "LONG"], 2),
+        (["replay", "LONG"], 2),
+        (["diff", "LONG", "LONG"], 2),
+        (["run", "LONG"], 2),
+        (["replay", "aaa", "--entry", "LONG.py:f"], 2),
+    ],
+)
+def test_name_of_any_length_is_just_not_found(
+    program: Callable[..., Any], command: list[str], code: int
+) -> None:
+    said = program(*(part.replace("LONG", "n" * 5000) for part in command))
+    assert said.code == code
+    assert "Traceback" not in said.err
+    assert "defect" not in said.err

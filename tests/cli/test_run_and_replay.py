@@ -151,6 +151,20 @@ def test_script_that_is_not_there_is_named(program: Callable[..., Any]) -> None:
     assert "there is no such script" in said.err
 
 
+def test_program_that_can_not_begin_is_told_as_python_tells_it(
+    program: Callable[..., Any], tmp_path: Path
+) -> None:
+    (tmp_path / "wrong.py").write_text("1 +\n")
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "__init__.py").write_text("import absent\n")
+    for arguments in (["-m", "nomod"], ["wrong.py"], ["-m", "package.inner"], ["-m", "package"]):
+        said = program("run", *arguments)
+        assert said.code == 1
+        assert "Error: " in said.err
+        assert "isotrace/" not in said.err
+        assert "runpy" not in said.err
+
+
 def test_store_and_tenant_options_reach_the_recorder(
     program: Callable[..., Any], isotrace: Callable[..., Any], agent: Path, tmp_path: Path
 ) -> None:

@@ -111,7 +111,8 @@ def test_range_of_steps(isotrace: Callable[..., Any]) -> None:
     assert "get_order" in out
     assert '"Paris"' in out
     assert "chat" not in out.split("input")[1].split("result")[0]
-    assert isotrace("show", RUN_A, "--steps", "x").code == 2
+    for wrong in ("x", "3:1", "9:", "2:2"):
+        assert isotrace("show", RUN_A, "--steps", wrong).code == 2
 
 
 def test_long_run_shows_both_ends_on_a_terminal_and_all_in_a_pipe(

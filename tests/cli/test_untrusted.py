@@ -126,3 +126,9 @@ def test_summary_is_one_line_of_at_most_its_width(value: Any, width: int) -> Non
         assert len(text) <= width
         assert harmless(text)
         assert "\n" not in text
+
+
+def test_summary_never_reads_as_data_that_is_not_there() -> None:
+    """What stands for a part that is left out is no JSON."""
+    deep = {"a": {"b": {"content": {"text": "x" * 200}, "list": [["y" * 200], 2]}}}
+    assert summary(deep, 60) == "{a: {b: {content: {…1}, list: […2]}}}"

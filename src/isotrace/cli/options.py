@@ -19,16 +19,11 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 LEVELS = ("exact", "decisions", "skeleton", "outcome")
 
 
-class _Finite(click.ParamType):
-    """A number; not NaN, which nothing compares with, and not infinity."""
-
-    name = "float"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        number: float = click.FLOAT.convert(value, param, ctx)
-        if not math.isfinite(number):
-            self.fail(f"{value!r} is not a finite number.", param, ctx)
-        return number
+def _finite(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
+    """Refuses NaN, which nothing compares with, and infinity."""
+    if value is not None and not math.isfinite(value):
+        raise click.BadParameter(f"{value!r} is not a finite number.", ctx, param)
+    return value
 
 
 def kind_option(function: Function) -> Function:
@@ -116,8 +111,12 @@ _OPTIONS = [
         "--since", metavar="TIME", help="Started at or after: 2026-11-22, 2026-11-22T13:00Z, 2h, 7d."
     ),
     click.option("--until", metavar="TIME", help="Started before."),
-    click.option("--min-cost", type=_Finite(), metavar="CENTS", help="Runs that cost at least this."),
-    click.option("--max-cost", type=_Finite(), metavar="CENTS", help="Runs that cost at most this."),
+    click.option(
+        "--min-cost", type=float, callback=_finite, metavar="CENTS", help="Runs that cost at least this."
+    ),
+    click.option(
+        "--max-cost", type=float, callback=_finite, metavar="CENTS", help="Runs that cost at most this."
+    ),
     click.option("--violations", is_flag=True, help="Runs that violated a policy."),
     click.option("--policy", metavar="ID", help="Runs that violated this policy."),
 ]

@@ -98,11 +98,11 @@ def _compact(value: Any, budget: int, share: float, depth: int) -> str:
         return json.dumps(shortened(value, limit + 1), ensure_ascii=False)
     if isinstance(value, dict):
         if depth >= _DEEP and value and share > 1:
-            return f"{{{len(value)}}}"
+            return f"{{…{len(value)}}}"
         return _joined([(f"{_key(key)}: ", item) for key, item in value.items()], "{}", budget, share, depth)
     if isinstance(value, list | tuple):
         if depth >= _DEEP and value and share > 1:
-            return f"[{len(value)}]"
+            return f"[…{len(value)}]"
         return _joined([("", item) for item in value], "[]", budget, share, depth)
     return json.dumps(value, ensure_ascii=False) if _is_json_scalar(value) else str(value)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +27,8 @@ def open_store(url: str | None = None, *, create: bool = False) -> TraceStore:
     flush()
     chosen = url or default_store_url()
     file = store_file(chosen)
-    if file is not None and not file.exists() and not create and not _journals(chosen):
+    there = file is None or os.path.exists(file)  # noqa: PTH110 - Path's raises for a name that is too long
+    if not there and not create and not _journals(chosen):
         if file != store_file(default_store_url()):
             return registry.open_store(chosen, create=False)  # which says what is wrong
         return registry.open_store(IN_MEMORY)
@@ -62,4 +64,6 @@ def store_file(url: str) -> Path | None:
 def _journals(url: str) -> list[Path]:
     """The journals that wait to be adopted: their runs are worth a new store."""
     folder = journal_folder(url)
-    return [] if folder is None or not folder.is_dir() else list(folder.iterdir())
+    if folder is None or not os.path.isdir(folder):  # noqa: PTH112 - as above
+        return []
+    return list(folder.iterdir())

@@ -8,7 +8,15 @@ import click
 
 from isotrace.cli.face import Face, with_face
 from isotrace.cli.options import with_selection
+from isotrace.cli.safe import visible
+from isotrace.contracts import RunQuery
 from isotrace.operations import Selection, list_all
+from isotrace.record.home import DEFAULT_STORE
+
+
+def _nothing(face: Face) -> str:
+    whose = "" if face.tenant == "default" else f" for tenant {face.tenant}"
+    return visible(f"nothing recorded yet{whose} in {face.store_url or DEFAULT_STORE}")
 
 
 @click.command("ls")
@@ -21,7 +29,7 @@ def command(face: Face, select: Callable[[str], Selection]) -> None:
     """
     with face.store() as store:
         runs = list_all(store, select(face.tenant))
-        url = store.url
+        anything = bool(runs) or bool(list_all(store, Selection(RunQuery(tenant_id=face.tenant), limit=1)))
     if face.json:
         face.print_json([item.summary.to_dict() for item in runs])
         return
@@ -29,6 +37,6 @@ def command(face: Face, select: Callable[[str], Selection]) -> None:
     from isotrace.cli.render.tables import print_runs
 
     if not runs:
-        click.echo(f"no runs in {url}", err=True)
+        click.echo("no run matches" if anything else _nothing(face), err=True)
         return
     print_runs(make_console(), runs)

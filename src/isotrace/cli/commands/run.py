@@ -74,13 +74,23 @@ def _code_of(leaving: SystemExit) -> int:
     return 1
 
 
+_STARTERS = {
+    __name__,
+    record_program.__module__,
+    "runpy",
+    "importlib._bootstrap",
+    "pkgutil",
+    "importlib.util",
+}
+
+
 def _own_frames(trace: TracebackType | None) -> TracebackType | None:
-    """The traceback from the program's first frame on, without isotrace's and runpy's; the whole
-    where that frame is not found."""
+    """The traceback from the program's first frame on, without isotrace's and runpy's; None where it
+    failed before it began: there is no such module, or its syntax is wrong."""
     frame = trace
-    while frame is not None and frame.tb_frame.f_globals.get("__name__") != "__main__":
+    while frame is not None and frame.tb_frame.f_globals.get("__name__") in _STARTERS:
         frame = frame.tb_next
-    return frame or trace
+    return frame
 
 
 @contextmanager

@@ -11,18 +11,23 @@ from isotrace.operations import show
 
 
 def _range_of(text: str | None, count: int) -> slice | None:
-    """`10:20`, `:5`, `-3:` as a slice. Raises `UsageError`."""
+    """`10:20`, `:5`, `-3:` as a slice. Raises `UsageError`, also for a range in which no step can be."""
     if text is None:
         return None
     first, colon, last = text.partition(":")
     try:
         if not colon:
             raise ValueError
-        return slice(int(first) if first else None, int(last) if last else None)
+        chosen = slice(int(first) if first else None, int(last) if last else None)
     except ValueError:
         raise UsageError(
             f"{text!r} is not a range of steps", expected=f"FROM:TO, such as 10:20 or -5:, of {count} steps"
         ) from None
+    if count and not range(count)[chosen]:
+        raise UsageError(
+            f"no step is in the range {text!r}", expected=f"FROM:TO of {count} steps, FROM before TO"
+        )
+    return chosen
 
 
 def _step_of(record: TraceRecord, index: int) -> TraceStep:

@@ -27,6 +27,8 @@ from isotrace.operations import Behaviours, Check, Group
 
 _LABELS = (META_TASK, META_TRIAL, META_MODEL, META_REWARD)
 _GAP = 2
+_LONGEST = 80
+"""Columns of an id or a name in a pipe: one odd run must not set the others far apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ def print_columns(console: Console, columns: Sequence[Column]) -> None:
 
 def print_runs(console: Console, runs: Sequence[RunItem]) -> None:
     """One line a run. A narrow terminal gets fewer columns; id, status and steps are always there."""
-    cut = 24 if is_page(console) else None
+    cut = 24 if is_page(console) else _LONGEST
     flag = glyphs_of(console).flag
     columns = [
         Column("RUN", 0, [_id_cell(item, whole=not is_page(console)) for item in runs]),
@@ -97,7 +99,7 @@ def print_runs(console: Console, runs: Sequence[RunItem]) -> None:
 
 
 def _id_cell(item: RunItem, *, whole: bool) -> Text:
-    return safe(item.summary.run_id) if whole else Text(short_id(item.summary.run_id))
+    return safe(item.summary.run_id, _LONGEST) if whole else Text(short_id(item.summary.run_id))
 
 
 def _status_cell(item: RunItem, flag: str) -> Text:
