@@ -12,6 +12,7 @@ their network; it follows the replayed code into its tasks and threads.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import ssl
@@ -99,6 +100,12 @@ class Guard:
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self.blocked: list[str] = []
+
+    def look_at(self, loop: asyncio.AbstractEventLoop) -> None:
+        """The replayed code runs in a loop that was there before, whose connections may be open. A loop
+        that is not written in Python (uvloop) writes to them past every patch."""
+        if self.kind == "patched" and not isinstance(loop, asyncio.BaseEventLoop):
+            self.kind = "audit"
 
     def refuse(self, what: str) -> None:
         """Notes the attempt and raises `UncontrolledSourceError` in the agent's code."""

@@ -99,6 +99,7 @@ class Replay:
     async def arun(self, function: Callable[[], Any], *, body: bool = False) -> ReplayResult:
         """`run` for code that is inside an event loop."""
         with self._scope() as guard:
+            guard.look_at(asyncio.get_running_loop())
             value, error = None, None
             try:
                 with self._body(body):
