@@ -57,11 +57,6 @@ class Waiter:
         self.thread = thread
         self.look = look
 
-    @property
-    def reachable(self) -> bool:
-        """Whether its loop, if it has one, is running: otherwise nothing can be handed over there."""
-        return self.loop is None or self.loop.is_running()
-
 
 class Gate:
     """How many threads of one pool may run at once. The number is the schedule's business, so it
@@ -116,11 +111,14 @@ class ArrivalOrder:
         """Nobody waits for what comes after it."""
 
     def next(self) -> Waiter | None:
-        # One whose loop has stopped must not hold up the others.
-        return next((waiter for waiter in self._queue.values() if waiter.reachable), None)
+        for waiter in self._queue.values():
+            # One whose loop has stopped must not hold up the others.
+            if waiter.loop is None or waiter.loop.is_running():
+                return waiter
+        return None
 
     def taken(self, waiter: Waiter) -> None:
-        self.remove(waiter)
+        self._queue.pop(id(waiter), None)
 
     def overtaking(self) -> Waiter | None:
         return next((waiter for waiter in self._queue.values() if waiter.loop is None), None)
@@ -314,7 +312,9 @@ class Scheduler:
         """The run's code in this loop is idle: delivers what is next; whether it is to look again."""
         with self._lock:
             self._set_busy(look, False)
-        if self.advance(look):
+            waiter = self._take(look, force=False)
+        if waiter is not None:
+            waiter.fire()
             return True
         if self._closed:
             if self._left is not None:
@@ -350,17 +350,17 @@ class Scheduler:
         Called in the thread of the loop of `here` when that is idle, or with None when no loop runs.
         """
         with self._lock:
-            waiter = self._take(here, force)
+            waiter = self._take(here, force=force)
         if waiter is None:
             return False
         waiter.fire()
         return True
 
-    def _take(self, here: Look | None, force: bool) -> Waiter | None:
+    def _take(self, here: Look | None, *, force: bool) -> Waiter | None:
         if self._busy > 0 and not force:
             self._watch()
             return None
-        waiter = self._next_start() or self._next_completion(here, force)
+        waiter = (self._next_start() if self._starts else None) or self._next_completion(here, force)
         if waiter is None:
             self._watch()
             return None
