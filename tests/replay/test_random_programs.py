@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,6 +21,13 @@ from isotrace.record.scheduler import Scheduler, Waiter
 
 SCRIPT = Path(__file__).parent / "random_programs.py"
 DELAYS_MS = [0.0, 0.5, 3.0, 30.0]
+
+LOOPS = [
+    "asyncio",
+    pytest.param(
+        "uvloop", marks=pytest.mark.skipif(find_spec("uvloop") is None, reason="uvloop is not installed")
+    ),
+]
 
 
 @pytest.fixture
@@ -42,7 +50,7 @@ def complaints(programs: Any, seeds: range, delay_ms: float, loop: str) -> list[
     return [one for one in found if one is not None]
 
 
-@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("delay_ms", DELAYS_MS)
 def test_a_few_random_programs_replay_exactly(programs: Any, delay_ms: float, loop: str) -> None:
     assert complaints(programs, range(100, 105), delay_ms, loop) == []
@@ -62,14 +70,14 @@ def in_a_process(what: str, seeds: range, delay_ms: float, loop: str, folder: Pa
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("loop", LOOPS)
 def test_random_programs_replay_exactly_in_another_process(tmp_path: Path, loop: str) -> None:
     in_a_process("record", range(200, 206), 3.0, loop, tmp_path, hash_seed=1)
     assert in_a_process("replay", range(200, 206), 3.0, loop, tmp_path, hash_seed=2) == []
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("delay_ms", DELAYS_MS)
 def test_120_random_programs_replay_exactly_in_another_process(
     tmp_path: Path, delay_ms: float, loop: str
