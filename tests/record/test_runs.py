@@ -636,7 +636,15 @@ flush()
     )
     store = tmp_path / "traces.db"
     done = subprocess.run(
-        [sys.executable, "-W", "error", str(script)],
+        [
+            sys.executable,
+            "-W",
+            "error",
+            # From 3.12 on Python warns of any fork beside threads, and the sealer is one.
+            "-W",
+            "ignore:This process:DeprecationWarning",
+            str(script),
+        ],
         env=os.environ | {"ISOTRACE_STORE": str(store)},
         capture_output=True,
         text=True,

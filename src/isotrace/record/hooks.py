@@ -32,6 +32,7 @@ import os
 import sys
 import threading
 import types
+import warnings
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -188,13 +189,24 @@ def _swap_code(function: Any, replacement: Callable[..., Any]) -> None:
     stand_in: Any = _stand_in_async if code.co_flags & inspect.CO_COROUTINE else _stand_in
     # The code last: another thread may be calling the function.
     function.__kwdefaults__ = {**(kwdefaults or {}), "_isotrace": partial(replacement, original)}
-    function.__code__ = stand_in.__code__
+    _set_code(function, stand_in.__code__)
 
     def restore() -> None:
-        function.__code__ = code
+        _set_code(function, code)
         function.__kwdefaults__ = kwdefaults
 
     _hooks.undo.append(restore)
+
+
+def _set_code(function: types.FunctionType, code: types.CodeType) -> None:
+    """Sets a function's code, which may be a generator's on one side only: `as_completed` is one up to
+    some versions of Python, and newer ones warn when a function becomes one or ceases to be one."""
+    if (function.__code__.co_flags ^ code.co_flags) & inspect.CO_GENERATOR:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            function.__code__ = code
+    else:
+        function.__code__ = code
 
 
 def _stand_in(*args: Any, _isotrace: Any, **kwargs: Any) -> Any:

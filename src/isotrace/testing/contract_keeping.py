@@ -259,11 +259,14 @@ class KeepingContract:
     def test_many_threads_may_use_one_store(self, store: TraceStore) -> None:
         added: list[str] = []
         shared = make_run("shared", steps=make_steps(3))
+        together = threading.Barrier(6, timeout=60)
 
         def work(number: int) -> None:
             for count in range(5):
                 run = make_run(f"run-{number}-{count}", steps=make_steps(2))
                 store.put(run)
+                if count == 0:
+                    together.wait()
                 if store.put(shared):
                     added.append("shared")
                 assert_kept(store, run)

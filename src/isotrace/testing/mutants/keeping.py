@@ -206,6 +206,6 @@ class RacingPut(Mutant):
 
     def put(self, run: SealedRun) -> bool:
         there = self._kept_of(run) is not None
-        time.sleep(0.002)
+        time.sleep(0.05)
         super().put(run)
         return not there
