@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -57,3 +57,24 @@ def test_the_text_of_an_error_that_ends_a_run_is_text(lab: Lab) -> None:
         "args": [{"$iso:str": "\\udcff"}],
     }
     assert TraceRecord.from_dict(json.loads(json.dumps(record.to_dict()))) == record
+
+
+def test_an_error_about_a_value_without_end_is_recorded_without_reading_it_out(lab: Lab) -> None:
+    graph: list[Any] = []
+    for _ in range(40):
+        graph = [graph, graph]
+
+    @skill
+    def refuse() -> None:
+        raise ValueError(graph)
+
+    def agent() -> None:
+        with pytest.raises(ValueError) as caught:
+            refuse()
+        assert caught.value.args[0] is graph
+
+    taken = lab.record(agent)
+    assert taken.error is None
+    context = taken.record.steps[0].context
+    assert context is not None
+    assert context.error == "<the error's arguments are too large to be written here>"

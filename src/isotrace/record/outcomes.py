@@ -16,6 +16,7 @@ from typing import Any
 from isotrace.errors import RecordedError, RestoreError
 from isotrace.plain import from_plain
 from isotrace.plain.conversion import OBJECT_TAG
+from isotrace.record.snapshot import snapshot
 
 SUCCESS = "SUCCESS"
 CANCELLED = "CANCELLED"
@@ -81,10 +82,7 @@ def classify(error: BaseException) -> tuple[str, str]:
 def error_value(error: BaseException | None) -> dict[str, Any]:
     """An exception as a value to snapshot: its type, its message (texts that UTF-8 can hold, lone
     surrogates as `\\udXXX`), and its arguments as they are where they are few."""
-    try:
-        message = str.__str__(str(error))
-    except Exception:  # noqa: BLE001  # its own code can raise anything
-        message = "<the error's text could not be read>"
+    message = _message(error)
     value: dict[str, Any] = {
         "type": _unicode(type(error).__qualname__),
         "message": _unicode(message[:_MESSAGE_LIMIT]),
@@ -93,6 +91,27 @@ def error_value(error: BaseException | None) -> dict[str, Any]:
     if isinstance(args, tuple) and len(message) <= _MESSAGE_LIMIT and len(args) <= 8:
         value["args"] = list(args)
     return value
+
+
+def _message(error: BaseException | None) -> str:
+    try:
+        if _is_too_large(_read(error, "args")):
+            return "<the error's arguments are too large to be written here>"
+        return str.__str__(str(error))
+    except Exception:  # noqa: BLE001  # its own code can raise anything
+        return "<the error's text could not be read>"
+
+
+def _is_too_large(args: Any) -> bool:
+    """Whether Python's text of these arguments could be too long to ever be written: values that share
+    parts are written once for each place."""
+    if not isinstance(args, tuple) or all(type(arg) in _SCALARS for arg in args):
+        return False
+    kept = snapshot(list(args))
+    return len(kept.data) > _MESSAGE_LIMIT or any(not loss.startswith("object") for loss in kept.losses)
+
+
+_SCALARS = (str, int, float, bool, bytes, type(None))
 
 
 def _unicode(text: str) -> str:

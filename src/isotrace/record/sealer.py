@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import Context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +43,8 @@ class Sealer:
             self._pending += 1
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._work, name="isotrace-sealer", daemon=True)
-                self._thread.start()
+                # Outside of any run or replay: what it does is none of theirs.
+                Context().run(self._thread.start)
         self._queue.put((journal, target, stopped))
 
     def flush(self, timeout_s: float | None = None) -> bool:
