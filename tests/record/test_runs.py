@@ -30,6 +30,7 @@ from isotrace.record import (
     skill,
 )
 from isotrace.stores.memory import MemoryStore
+from isotrace.stores.sqlite import SqliteStore
 
 if TYPE_CHECKING:
     from tests.record.lab import Lab
@@ -175,12 +176,30 @@ def test_violations_belong_to_the_step_made_last(lab: Lab) -> None:
         ({"tenant_id": 5}, UsageError),
         ({"correlation_id": b"x"}, UsageError),
         ({"agent_id": 3}, UsageError),
+        ({"durability": "eternal"}, UsageError),
+        ({"durability": None}, UsageError),
+        ({"durability": ["power"]}, UsageError),
         ({"frozen_timestamp": "yesterday"}, FieldError),
     ],
 )
 def test_a_wrong_option_is_a_named_error(options: dict[str, Any], error: type[Exception]) -> None:
     with pytest.raises(error):
         run(**options)
+
+
+def test_an_unknown_durability_is_told_which_there_are() -> None:
+    with pytest.raises(UsageError, match="expected process or power; got 'eternal'"):
+        run(durability="eternal")  # type: ignore[arg-type]  # what a program without types passes
+
+
+@pytest.mark.parametrize("durability", ["process", "power"])
+def test_both_durabilities_record_a_run(durability: Any, tmp_path: Path) -> None:
+    path = tmp_path / "traces.db"
+    with run("durable", run_id="durable", durability=durability, store=str(path)):
+        note("a")
+    assert flush(60)
+    with SqliteStore(path, create=False) as store:
+        assert store.get("durable", tenant_id="default").summary.total_steps == 1
 
 
 def test_a_run_id_may_be_long_and_hold_any_script(lab: Lab) -> None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from random import Random
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar, get_args
 
 from isotrace.clock import SYSTEM, Clock
 from isotrace.errors import FieldError, RecordingError, UsageError
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MAX_SEED = 2**53 - 1
+_DURABILITIES = get_args(Durability)
 
 
 class Run:
@@ -230,42 +231,24 @@ def run(
     `default`; `store` (a `TraceStore` or its URL) to `ISOTRACE_STORE`, then `./.isotrace/traces.db`.
     `durability="power"` makes each event survive a power cut, at the price of a disk flush.
 
-    Raises `UsageError` for a seed out of range, an id that is no text, a run id that is longer than 200
-    characters, starts with `@` or holds control characters, and a plan that is no sequence of mappings;
-    `FieldError` for a malformed frozen_timestamp.
+    Raises `UsageError` for a seed out of range, a durability that is neither `process` nor `power`, an id
+    that is no text, a run id that is longer than 200 characters, starts with `@` or holds control
+    characters, and a plan that is no sequence of mappings; `FieldError` for a malformed frozen_timestamp.
     """
-    if seed is not None and (type(seed) is not int or not 0 <= seed <= MAX_SEED):
-        raise UsageError("seed of a run", expected=f"0..{MAX_SEED}", got=seed)
-    for what, text in (
-        ("agent_id", agent_id),
-        ("run_id", run_id),
-        ("correlation_id", correlation_id),
-        ("tenant_id", tenant_id),
-    ):
-        if text is not None:
-            checked_text(f"{what} of a run", text)
-    if run_id is not None and (problem := run_id_problem(run_id)) is not None:
-        raise UsageError(problem, got=run_id[:MAX_RUN_ID])
+    _check(seed, durability)
+    _check_ids(agent_id=agent_id, run_id=run_id, correlation_id=correlation_id, tenant_id=tenant_id)
     steps = _plan(plan)
-    if frozen_timestamp is not None:
-        frozen_timestamp = _frozen(frozen_timestamp)
-    parent_info, parent = _parent()
-    remote = remote_parent.get()
+    frozen = None if frozen_timestamp is None else _frozen(frozen_timestamp)
     new_id = run_id or clock.new_id()
-    if correlation_id is None:
-        correlation_id = (
-            parent_info.correlation_id if parent_info else remote.correlation_id if remote else new_id
-        )
-    if parent is None and remote is not None and remote.run_id:
-        parent = {"run_id": remote.run_id, "lineage": []}
+    opened_in, parent, joined = _surroundings()
     info = RunInfo(
         run_id=new_id,
         origin_run_id=new_id,
-        correlation_id=correlation_id,
-        tenant_id=tenant_id or (parent_info.tenant_id if parent_info else default_tenant()),
+        correlation_id=correlation_id or joined or new_id,
+        tenant_id=tenant_id or (opened_in.tenant_id if opened_in else default_tenant()),
         agent_id=agent_id,
         seed=int.from_bytes(clock.random_bytes(6), "big") if seed is None else seed,
-        frozen_timestamp=frozen_timestamp,
+        frozen_timestamp=frozen,
         entry_point=_entry_point(entry_point),
         parent=parent,
         plan=steps,
@@ -291,6 +274,23 @@ def _entry_point(given: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return {**given, "program": program}
 
 
+def _check(seed: Any, durability: Any) -> None:
+    """Raises `UsageError` for a seed or a durability that there is not."""
+    if seed is not None and (type(seed) is not int or not 0 <= seed <= MAX_SEED):
+        raise UsageError("seed of a run", expected=f"0..{MAX_SEED}", got=seed)
+    if durability not in _DURABILITIES:
+        raise UsageError("durability of a run", expected=" or ".join(_DURABILITIES), got=repr(durability))
+
+
+def _check_ids(*, run_id: str | None, **others: str | None) -> None:
+    """Raises `UsageError` for an id that can't stand in a record."""
+    for what, text in {**others, "run_id": run_id}.items():
+        if text is not None:
+            checked_text(f"{what} of a run", text)
+    if run_id is not None and (problem := run_id_problem(run_id)) is not None:
+        raise UsageError(problem, got=run_id[:MAX_RUN_ID])
+
+
 def _plan(plan: Any) -> list[Mapping[str, Any]]:
     steps = list(plan) if isinstance(plan, Iterable) and not isinstance(plan, str | bytes | Mapping) else None
     if steps is None or not all(isinstance(step, Mapping) for step in steps):
@@ -308,17 +308,21 @@ def _frozen(text: str) -> str:
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC).isoformat()
 
 
-def _parent() -> tuple[RunInfo | None, dict[str, Any] | None]:
-    """The run that this one is opened in, and the place in it."""
-    step = current_step.get()
+def _surroundings() -> tuple[RunInfo | None, dict[str, Any] | None, str | None]:
+    """What a new run finds itself in: the run around it, the place it is opened at (in that run, or in
+    the one that another process named), and the correlation to join."""
+    step, branch = current_step.get(), live_branch()
+    remote = remote_parent.get()
     if step is not None:
-        info = step.branch.driver.info
-        return info, {"run_id": info.run_id, "lineage": list(step.lineage)}
-    branch = live_branch()
-    if branch is not None:
-        info = branch.driver.info
-        return info, {"run_id": info.run_id, "lineage": list(branch.path)}
-    return None, None
+        info, lineage = step.branch.driver.info, step.lineage
+    elif branch is not None:
+        info, lineage = branch.driver.info, branch.path
+    elif remote is not None:
+        place = {"run_id": remote.run_id, "lineage": []} if remote.run_id else None
+        return None, place, remote.correlation_id
+    else:
+        return None, None, None
+    return info, {"run_id": info.run_id, "lineage": list(lineage)}, info.correlation_id
 
 
 def current_run() -> Run | None:
