@@ -123,17 +123,28 @@ def _read_all(path: Path) -> None:
             store.ledger(f"run-{number}", tenant_id=T)
 
 
-def test_a_folder_in_place_of_the_file_is_named(tmp_path: Path) -> None:
-    (tmp_path / "traces.db").mkdir()
-    with pytest.raises(StoreUnavailableError, match="not a file"):
-        SqliteStore(tmp_path / "traces.db")
-
-
-def test_a_folder_that_can_not_be_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("create", [True, False])
+@pytest.mark.parametrize(
+    ("path", "got"),
+    [
+        ("folder", "a folder"),
+        ("pipe", "a device, pipe or socket"),
+        ("file/traces.db", "Not a directory"),
+        ("x" * 5000, "File name too long"),
+        ("x/" * 3000 + "traces.db", "File name too long"),
+        ("nul\0byte", "embedded null byte"),
+        ("surro\ud800gate", "surrogates not allowed"),
+    ],
+)
+def test_a_path_that_no_store_can_have_is_named(tmp_path: Path, path: str, got: str, create: bool) -> None:
+    (tmp_path / "folder").mkdir()
     (tmp_path / "file").touch()
-    with pytest.raises(StoreUnavailableError) as caught:
-        SqliteStore(tmp_path / "file" / "traces.db")
-    assert caught.value.where == str(tmp_path / "file" / "traces.db")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(StoreUnavailableError, match="no store can be at this path") as caught:
+        SqliteStore(tmp_path / path, create=create)
+    assert got in caught.value.got
+    assert caught.value.where is not None
+    assert caught.value.where.rstrip("…") == str(tmp_path / path)[:200]
 
 
 def test_a_store_in_memory_has_another_name(tmp_path: Path) -> None:

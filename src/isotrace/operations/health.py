@@ -14,7 +14,7 @@ from typing import Any, Literal
 from isotrace import __version__
 from isotrace.contracts import RunQuery, TraceStore
 from isotrace.errors import IsotraceError
-from isotrace.operations.opening import open_store, store_file
+from isotrace.operations.opening import is_free, open_store, store_file
 from isotrace.record.home import default_store_url, journal_folder
 from isotrace.record.journal import scan
 
@@ -71,7 +71,7 @@ def _packages() -> Iterator[Check]:
 
 def _store(url: str | None, chosen: str) -> Iterator[Check]:
     file = store_file(chosen)
-    if file is not None and not file.exists():
+    if file is not None and is_free(file):
         yield Check("store", "ok", f"{chosen}: nothing recorded yet")
         return
     try:
@@ -109,7 +109,7 @@ def _integrity(store: TraceStore) -> Check:
 
 def _journals(chosen: str) -> Iterator[Check]:
     folder = journal_folder(chosen)
-    if folder is None or not folder.is_dir():
+    if folder is None or not os.path.isdir(folder):  # noqa: PTH112  # Path's raises for a name that is too long
         yield Check("journals", "ok", "none")
         return
     live = scan(folder)
@@ -129,7 +129,7 @@ def _disk(chosen: str) -> Iterator[Check]:
     if file is None:
         return
     folder = file.absolute().parent
-    while not folder.exists():
+    while not os.path.exists(folder):  # noqa: PTH110  # as above
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     if not os.access(folder, os.W_OK):

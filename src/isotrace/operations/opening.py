@@ -27,10 +27,9 @@ def open_store(url: str | None = None, *, create: bool = False) -> TraceStore:
     flush()
     chosen = url or default_store_url()
     file = store_file(chosen)
-    there = file is None or os.path.exists(file)  # noqa: PTH110 - Path's raises for a name that is too long
-    if not there and not create and not _journals(chosen):
+    if file is not None and is_free(file) and not create and not _journals(chosen):
         if file != store_file(default_store_url()):
-            return registry.open_store(chosen, create=False)  # which says what is wrong
+            return registry.open_store(chosen, create=False)  # which says that it is not there
         return registry.open_store(IN_MEMORY)
     store = registry.open_store(chosen)
     try:
@@ -61,9 +60,20 @@ def store_file(url: str) -> Path | None:
     return None if url.startswith(IN_MEMORY) or "://" in url else Path(url)
 
 
+def is_free(file: Path) -> bool:
+    """Whether nothing is at this path yet. What can't be a path is not free: opening it says why."""
+    try:
+        file.stat()
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return False
+
+
 def _journals(url: str) -> list[Path]:
     """The journals that wait to be adopted: their runs are worth a new store."""
     folder = journal_folder(url)
-    if folder is None or not os.path.isdir(folder):  # noqa: PTH112 - as above
+    if folder is None or not os.path.isdir(folder):  # noqa: PTH112  # Path's raises for a name that is too long
         return []
     return list(folder.iterdir())

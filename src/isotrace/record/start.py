@@ -45,7 +45,7 @@ def _journal(info: RunInfo, folder: Path | None, durability: Durability, clock: 
     if folder is not None:
         try:
             return _file_journal(folder, info, seed, durability, clock)
-        except (IsotraceError, OSError) as error:
+        except (IsotraceError, OSError, ValueError) as error:  # ValueError: a path with a NUL byte
             warn(f"run {info.run_id} is kept in memory until it ends: {error}")
     return MemoryJournal(info.run_id, info.tenant_id, seed)
 

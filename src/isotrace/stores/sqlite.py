@@ -7,6 +7,7 @@ guarded stands in `sqlite_schema`; how its events and values are packed, in `blo
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Self
@@ -56,6 +57,7 @@ _LISTED = 5
 _PROBLEMS = 20
 _REBUILT_AT_ONCE = 200
 _KEYS_KEPT = 4096
+_PATH_SHOWN = 200
 
 
 class SqliteStore:
@@ -368,11 +370,29 @@ def _not_found(run_id: str, tenant_id: str) -> RunNotFoundError:
     )
 
 
+def _is_file(path: Path) -> bool:
+    """Raises `StoreUnavailableError` for a path that no file can have, or that is something else."""
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISREG(mode):
+            return True
+        problem = "a folder" if stat.S_ISDIR(mode) else "a device, pipe or socket"
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError) as error:  # too long, below a file, not to be searched; a NUL byte
+        problem = getattr(error, "strerror", None) or str(error)
+    shown = str(path)
+    raise StoreUnavailableError(
+        "no store can be at this path",
+        where=shown if len(shown) <= _PATH_SHOWN else f"{shown[:_PATH_SHOWN]}…",
+        got=problem,
+        hint="name another store with --store",
+    )
+
+
 def _make_file(path: Path, create: bool) -> None:
     """Creates an empty file that only its owner may read: runs hold what users said."""
-    if path.exists():
-        if not path.is_file():
-            raise StoreUnavailableError("the store's path is not a file", where=str(path))
+    if _is_file(path):
         return
     if not create:
         raise StoreUnavailableError(
