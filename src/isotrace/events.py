@@ -137,9 +137,13 @@ def lineage_key(lineage: Iterable[int | str]) -> tuple[tuple[int, int, str], ...
 
 
 class LedgerFold:
-    """Reads events one by one and becomes a `TraceRecord`: `fold` in steps, for runs that still run."""
+    """Reads events one by one and becomes a `TraceRecord`: `fold` in steps, for runs that still run.
 
-    def __init__(self) -> None:
+    `contents` is that of `fold`.
+    """
+
+    def __init__(self, *, contents: bool = True) -> None:
+        self._contents = contents
         self._started: Event | None = None
         self._steps: dict[Lineage, TraceStep] = {}
         self._chunks: dict[Lineage, list[Any]] = {}
@@ -247,7 +251,7 @@ class LedgerFold:
         self._steps[lineage] = TraceStep(
             step_index=-1,
             skill_name=facts["skill_name"],
-            params=event.value("params", {}),
+            params=event.value("params", {}) if self._contents else {},
             status=TraceStatus.FAILURE,
             outcome_category="INDETERMINATE",
             outcome_code=None,
@@ -295,11 +299,13 @@ class LedgerFold:
         step.status = TraceStatus(facts["status"])
         step.outcome_category = facts["outcome_category"]
         step.outcome_code = facts.get("outcome_code")
-        step.outcome_data = event.value("outcome_data")
+        stream = facts.get("stream")
+        if stream or self._contents:
+            step.outcome_data = event.value("outcome_data")
         step.cost_cents = facts.get("cost_cents", 0.0)
         step.duration_ms = facts.get("duration_ms", 0.0)
         step.retry_count = facts.get("retry_count", 0)
-        if facts.get("stream"):
+        if stream:
             assembled: dict[str, Any] = {"chunks": self._chunks.pop(event.lineage, [])}
             if isinstance(step.outcome_data, dict):
                 assembled.update(step.outcome_data)
@@ -351,13 +357,16 @@ def lineage_text(lineage: Iterable[int | str]) -> str:
     return text
 
 
-def fold(events: Iterable[Event], root_hash: str | None = None) -> TraceRecord:
+def fold(events: Iterable[Event], root_hash: str | None = None, *, contents: bool = True) -> TraceRecord:
     """The record that these events of one run add up to, by `seq` and without gaps.
+
+    Without `contents` the values of steps stay unread: params are empty and outcomes None, but for the
+    outcomes of streams, which nothing but a fold puts together.
 
     Raises `SchemaUnsupportedError` and `RecordCorruptError` as `LedgerFold.add` does, and
     `RecordCorruptError` for a gap in `seq`.
     """
-    state = LedgerFold()
+    state = LedgerFold(contents=contents)
     for expected, event in enumerate(events):
         if event.seq != expected:
             raise RecordCorruptError("events are missing or out of order", expected=expected, got=event.seq)

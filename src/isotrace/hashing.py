@@ -125,7 +125,7 @@ class _Normalization:
 
 def params_digest(params: Any) -> str:
     """64 hex digits of a step's normalised params. Raises as `canonical_bytes` does."""
-    return sha256(_PARAMS + canonical_bytes(params, digits=DIGITS)).hexdigest()
+    return params_digest_of(canonical_bytes(params, digits=DIGITS))
 
 
 def outcome_digest(outcome: Any) -> str:
@@ -133,7 +133,17 @@ def outcome_digest(outcome: Any) -> str:
 
     Raises as `canonical_bytes` does.
     """
-    return sha256(_OUTCOME + canonical_bytes(strip_volatile(outcome), digits=DIGITS)).hexdigest()
+    return outcome_digest_of(canonical_bytes(strip_volatile(outcome), digits=DIGITS))
+
+
+def params_digest_of(canonical: bytes) -> str:
+    """The digest of params whose canonical bytes, with floats rounded, somebody wrote already."""
+    return sha256(_PARAMS + canonical).hexdigest()
+
+
+def outcome_digest_of(canonical: bytes) -> str:
+    """The digest of an outcome that is stripped of what is volatile, and written already."""
+    return sha256(_OUTCOME + canonical).hexdigest()
 
 
 def step_hash(
@@ -224,7 +234,12 @@ def leaf_data(envelope: dict[str, Any]) -> bytes:
 
     Raises as `canonical_bytes` does.
     """
-    return _EVENT + canonical_bytes(envelope)
+    return leaf_data_of(canonical_bytes(envelope))
+
+
+def leaf_data_of(canonical: bytes) -> bytes:
+    """The leaf data of an event whose envelope's canonical bytes somebody wrote already."""
+    return _EVENT + canonical
 
 
 def leaf_hash(data: bytes) -> bytes:

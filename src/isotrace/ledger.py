@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
+from isotrace import digests, hashing
 from isotrace.errors import LimitError, RecordCorruptError, RecordGapError
 from isotrace.events import Event, fold, lineage_text, time_text
 from isotrace.hashing import (
@@ -18,13 +18,13 @@ from isotrace.hashing import (
     inclusion_proof,
     leaf_data,
     merkle_root,
-    outcome_digest,
     path_next,
     path_start,
     salt,
+    step_hash,
     verify_inclusion,
 )
-from isotrace.models import Erased, TraceRecord, TraceSummary
+from isotrace.models import Erased, TraceRecord, TraceStep, TraceSummary
 
 META_RECORDED_TENANT = "recorded_tenant"
 """Metadata of a run that another tenant took over: whose it was when it was recorded."""
@@ -63,9 +63,12 @@ class Ledger:
                 where=f"event {seq}, value {name!r}",
             ) from None
 
-    def record(self) -> TraceRecord:
-        """The run as a `TraceRecord`, with `root_hash` set; of its owner, if it was taken over."""
-        record = fold(self.events, self.root_hash)
+    def record(self, *, contents: bool = True) -> TraceRecord:
+        """The run as a `TraceRecord`, with `root_hash` set; of its owner, if it was taken over.
+
+        Without `contents` as `fold` leaves them out.
+        """
+        record = fold(self.events, self.root_hash, contents=contents)
         if self.owner is not None:
             record.metadata = {**record.metadata, META_RECORDED_TENANT: record.tenant_id}
             record.tenant_id = self.owner
@@ -144,7 +147,7 @@ def envelope(event: Event, ledger: Ledger) -> dict[str, Any]:
 
 def leaves(ledger: Ledger) -> list[bytes]:
     """The leaf data of every event, by `seq`."""
-    return [leaf_data(envelope(event, ledger)) for event in ledger.events]
+    return [digests.leaf_data(envelope(event, ledger)) for event in ledger.events]
 
 
 def seal(events: Sequence[Event], seed: bytes) -> SealedRun:
@@ -165,35 +168,19 @@ def project(ledger: Ledger) -> Projection:
     ones. Such a run is kept, shown and verified as any other, because the root covers each value by
     its own bytes.
     """
-    record = ledger.record()
+    # The digests are taken of the value bytes as they are, so nobody has to read them here.
+    record = ledger.record(contents=False)
     rows: list[StepRow] = []
     path: bytes | None = path_start()
     tool_path: bytes | None = path_start()
     for step in record.steps:
-        digest = None if isinstance(step.params, Erased) else _digest(step.determinism_hash)
-        path = None if path is None or digest is None else path_next(path, digest)
-        context = step.context
-        is_tool = context is not None and context.kind == "tool"
-        if is_tool:
+        row = _row(step, ledger.events)
+        digest = row.determinism_hash
+        row.path = path = None if path is None or digest is None else path_next(path, digest)
+        if row.kind == "tool":
             tool_path = None if tool_path is None or digest is None else path_next(tool_path, digest)
-        outcome = step.outcome_data
-        rows.append(
-            StepRow(
-                step_index=step.step_index,
-                start_seq=context.start_seq if context and context.start_seq is not None else -1,
-                end_seq=context.end_seq if context else None,
-                lineage=lineage_text(context.lineage) if context else "",
-                skill_name=step.skill_name,
-                kind=context.kind if context else "tool",
-                status=step.status.value,
-                determinism_hash=digest,
-                path=path,
-                tool_path=tool_path if is_tool else None,
-                outcome_digest=None if _is_absent(outcome) else _digest(partial(outcome_digest, outcome)),
-                cost_cents=step.cost_cents,
-                duration_ms=step.duration_ms,
-            )
-        )
+            row.tool_path = tool_path
+        rows.append(row)
     return Projection(
         summary=record.to_summary(),
         metadata=record.metadata,
@@ -203,19 +190,66 @@ def project(ledger: Ledger) -> Projection:
     )
 
 
+def _row(step: TraceStep, events: Sequence[Event]) -> StepRow:
+    """A step's row without its paths. The record that it is of was made without contents."""
+    context = step.context
+    assert context is not None  # a fold gives every step its context
+    assert context.start_seq is not None
+    return StepRow(
+        step_index=step.step_index,
+        start_seq=context.start_seq,
+        end_seq=context.end_seq,
+        lineage=lineage_text(context.lineage),
+        skill_name=step.skill_name,
+        kind=context.kind,
+        status=step.status.value,
+        determinism_hash=_determinism_hash(step, events[context.start_seq]),
+        path=None,
+        tool_path=None,
+        outcome_digest=None
+        if context.end_seq is None
+        else _outcome_digest(step.outcome_data, events[context.end_seq]),
+        cost_cents=step.cost_cents,
+        duration_ms=step.duration_ms,
+    )
+
+
+def _determinism_hash(step: TraceStep, start: Event) -> bytes | None:
+    """The step's hash: 32 bytes; None where params were erased, or are too large to have one."""
+    params = start.values.get("params", b"{}")
+    if isinstance(params, Erased):
+        return None
+    return _digest(
+        lambda: step_hash(
+            skill_name=step.skill_name,
+            params_digest=digests.params_digest(params),
+            status=step.status.value,
+            outcome_category=step.outcome_category,
+            outcome_code=step.outcome_code,
+            retry_count=step.retry_count,
+        )
+    )
+
+
+def _outcome_digest(stream: Any, end: Event) -> bytes | None:
+    """32 bytes, None where there is no outcome, or not all of it. `stream`: the outcome, if it was one."""
+    if stream is not None:
+        # Chunks are erased one by one.
+        chunks = stream["chunks"]
+        whole = not (isinstance(chunks, list) and any(isinstance(chunk, Erased) for chunk in chunks))
+        return _digest(lambda: hashing.outcome_digest(stream)) if whole else None
+    data = end.values.get("outcome_data")
+    if data is None or isinstance(data, Erased) or data.strip() == b"null":
+        return None
+    return _digest(lambda: digests.outcome_digest(data))
+
+
 def _digest(digest: Callable[[], str]) -> bytes | None:
     """The 32 bytes of a digest, None where the content is too large to have one."""
     try:
         return bytes.fromhex(digest())
     except LimitError:
         return None
-
-
-def _is_absent(outcome: Any) -> bool:
-    """Whether there is no outcome, or not all of it: chunks of a stream are erased one by one."""
-    if isinstance(outcome, dict) and isinstance(outcome.get("chunks"), list):
-        return any(isinstance(chunk, Erased) for chunk in outcome["chunks"])
-    return outcome is None or isinstance(outcome, Erased)
 
 
 def verify(ledger: Ledger) -> None:

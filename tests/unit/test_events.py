@@ -9,6 +9,7 @@ import pytest
 
 from isotrace.errors import RecordCorruptError, RecordGapError, SchemaUnsupportedError
 from isotrace.events import Event, fold, lineage_key, lineage_text
+from isotrace.hashing import outcome_digest
 from isotrace.ledger import Ledger, erase, project, prove, seal, verify
 from isotrace.models import Erased, TraceRecord, TraceStatus
 from isotrace.testing.runs import make_events, tool
@@ -267,3 +268,32 @@ def test_the_error_of_a_step_is_a_text_whatever_it_was_recorded_as(kept: bytes, 
     context = record.steps[0].context
     assert context is not None
     assert context.error == text
+
+
+def test_a_record_without_contents_lacks_params_and_outcomes_but_those_of_streams() -> None:
+    steps = [tool("search", {"q": 1}, {"hits": 2.0}, error="no"), tool("listen", {"q": 2}, chunks=[1, 2])]
+    events = make_events("r", steps=steps, metadata={"task": "t"}, result=3)
+    whole, bare = fold(events), fold(events, contents=False)
+    for step in whole.steps:
+        step.params = {}
+    whole.steps[0].outcome_data = None
+    assert bare == whole
+    assert bare.steps[1].outcome_data == {"chunks": [1, 2]}
+
+
+def test_rows_hold_the_digests_of_the_record() -> None:
+    steps = [
+        tool("search", {"q": [1.50000004, "é"]}, {"hits": -0.0}, retry_count=2),
+        tool("listen", {"q": 2}, chunks=[{"a": 0.5}, 2]),
+        tool("pass", {}, None, code="Timeout", status="failure"),
+    ]
+    ledger = seal(make_events("r", steps=steps), bytes(32)).ledger
+    record = ledger.record()
+    rows = project(ledger).steps
+    assert [row.determinism_hash for row in rows] == [
+        bytes.fromhex(step.determinism_hash()) for step in record.steps
+    ]
+    assert [row.outcome_digest for row in rows] == [
+        step.outcome_data and bytes.fromhex(outcome_digest(step.outcome_data)) for step in record.steps
+    ]
+    assert project(ledger).signature == record.determinism_signature()

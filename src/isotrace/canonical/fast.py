@@ -45,8 +45,7 @@ def canonical_bytes(value: Any, *, digits: int | None = None) -> bytes:
     try:
         if type(value) not in _CONTAINERS:
             raise NotFast
-        form = _shortest if digits is None else _rounding(digits)
-        text = _written(value, 1, [MAX_NODES, MAX_BYTES], form)
+        text = _written(value, 1, [MAX_NODES, MAX_BYTES], float_form(digits))
         data = text.encode()
         if len(data) <= MAX_BYTES and (len(data) == len(text) or _keys_sort_alike(text, value)):
             return data
@@ -69,12 +68,16 @@ def _shortest(value: float) -> str:
 
 
 @cache
-def _rounding(digits: int) -> Callable[[float], str]:
-    """How to write a float that is rounded first.
+def float_form(digits: int | None) -> Callable[[float], str]:
+    """How canonical form writes a float, rounded first if `digits` says to how many places.
+
+    What comes back raises `NotFast` for a float that is not finite.
 
     A decimal of at most 15 significant digits survives the way through a float and back (IEEE
     754's DBL_DIG), so below `limit` the rounded text itself is the shortest form.
     """
+    if digits is None:
+        return _shortest
     if not 1 <= digits <= 14:
         raise ValueError(f"floats are rounded to 1 to 14 places, not {digits}")
     form = f".{digits}f"
