@@ -15,7 +15,7 @@ from typing import Any
 from isotrace.compare.divergence import Code, Divergence, Severity
 from isotrace.compare.rules import Rules, changes_between
 from isotrace.compare.views import kind_of
-from isotrace.errors import CanonicalizationError
+from isotrace.errors import CanonicalizationError, LimitError
 from isotrace.hashing import outcome_digest
 from isotrace.jsondiff import diff_values, pointer_split
 from isotrace.models import Erased, TraceRecord, TraceStep
@@ -122,11 +122,21 @@ def _same_answer(before: TraceStep, after: TraceStep) -> bool:
         return True
     if one is None or other is None:
         return False
+    if _lacks_chunks(one) or _lacks_chunks(other):
+        return True
     try:
         return outcome_digest(one) == outcome_digest(other)
+    except LimitError:
+        raise
     except CanonicalizationError:
-        # Chunks that were erased one by one have no digest.
-        return True
+        # No plain values: they are not equal, as they stand.
+        return False
+
+
+def _lacks_chunks(outcome: Any) -> bool:
+    """Whether chunks of a stream were erased one by one."""
+    chunks = outcome.get("chunks") if isinstance(outcome, dict) else None
+    return isinstance(chunks, list | tuple) and any(isinstance(chunk, Erased) for chunk in chunks)
 
 
 def _ending(step: TraceStep) -> tuple[Any, ...]:

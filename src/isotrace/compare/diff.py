@@ -36,6 +36,7 @@ from isotrace.compare.divergence import (
     verdict_of,
 )
 from isotrace.compare.findings import lineage_of
+from isotrace.compare.fitting import fitted
 from isotrace.compare.rules import Level, Rules, changes_between, check_kinds
 from isotrace.compare.schedule import schedule_divergences
 from isotrace.compare.steps import StepPair, compare_pair
@@ -47,6 +48,7 @@ from isotrace.compare.whole import (
     input_divergences,
     result_divergences,
 )
+from isotrace.errors import LimitError
 from isotrace.models import ParityResult, TraceRecord, TraceStep
 from isotrace.models.parity import check_schemes
 
@@ -124,7 +126,9 @@ def diff_traces(
     """Aligns the whole of both runs and lists every difference at this level.
 
     `kinds` restricts the comparison to steps of these kinds; it goes before `rules.kinds`.
-    A record that contradicts itself is not compared: the verdict is `INVALID_RECORD`.
+    A record that contradicts itself is not compared: the verdict is `INVALID_RECORD`. Values beyond
+    the limits of hashing, which no recording holds, are compared as far as recording would have kept
+    them: of what is too deep or too large, only the type.
 
     Raises `SchemeMismatchError` for runs recorded under two hash schemes, `UsageError` for an
     unknown level or kind, `CanonicalizationError` if params are not plain values.
@@ -138,7 +142,11 @@ def diff_traces(
     broken = [check_record(original, "original"), check_record(replay, "replay")]
     if any(broken):
         return _invalid([one for one in broken if one], level)
-    return _Comparison(original, replay, level, rules, kinds).result()
+    try:
+        return _Comparison(original, replay, level, rules, kinds).result()
+    except (LimitError, RecursionError):
+        # Looked for only now: hashing is what says that a value is too deep or too large.
+        return _Comparison(fitted(original), fitted(replay), level, rules, kinds).result()
 
 
 def _invalid(broken: list[Divergence], level: Level) -> TraceDiff:

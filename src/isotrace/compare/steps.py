@@ -10,12 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from isotrace.canonical import MAX_DEPTH, MAX_NODES, value_bytes
 from isotrace.compare import findings
 from isotrace.compare.divergence import Divergence, Severity
 from isotrace.compare.findings import Sides, lineage_of
 from isotrace.compare.rules import Lens, Level, changes_between
 from isotrace.compare.streams import stream_difference
 from isotrace.compare.views import kind_of
+from isotrace.errors import CanonicalizationError, LimitError
 from isotrace.jsondiff import Change, diff_values, pointer_join
 from isotrace.minted import strip_volatile
 from isotrace.models import Erased, Lineage, TraceStatus, TraceStep
@@ -78,6 +80,9 @@ def _decisions(pair: StepPair, lens: Lens | None) -> Iterator[Divergence]:
         yield findings.params_changed(
             pair.index, pair.lineage, before.params, after.params, changes=changes, **pair.sides
         )
+    elif lens is not None:
+        # Equal under the rules alone, as far as is known.
+        yield from _objects(pair, lens)
     if is_indeterminate(before) != is_indeterminate(after):
         yield _indeterminate(pair)
     elif before.status is not after.status:
@@ -162,7 +167,7 @@ def _objects(pair: StepPair, lens: Lens | None) -> Iterator[Divergence]:
 def _opaque(pair: StepPair, pointer: str, value: Any, lens: Lens | None) -> Iterator[Divergence]:
     """A warning for equal content that was kept by type name only: two such objects need not be equal."""
     # The text is searched first: a walk over every value would be most of a comparison's time.
-    if _TAG not in repr(value):
+    if not _may_hold_objects(value):
         return
     pointers = [pointer + one for one in object_pointers(lens.key(value) if lens else value)]
     if pointers:
@@ -177,12 +182,29 @@ def _opaque(pair: StepPair, pointer: str, value: Any, lens: Lens | None) -> Iter
         )
 
 
+def _may_hold_objects(value: Any) -> bool:
+    """Raises `LimitError` for a value that is too deep or too large to be looked through."""
+    try:
+        return _TAG.encode() in value_bytes(value)
+    except LimitError:
+        raise
+    except CanonicalizationError:
+        return True
+
+
 def object_pointers(value: Any) -> list[str]:
-    """Where a value holds objects that were kept by type name only; at most 64 places."""
+    """Where a value holds objects that were kept by type name only; at most 64 places.
+
+    Raises `LimitError` for a value beyond the limits of `isotrace.canonical`.
+    """
     found: list[str] = []
     stack: list[tuple[tuple[str | int, ...], Any]] = [((), value)]
+    nodes = 0
     while stack and len(found) < _LISTED_OBJECTS:
         path, node = stack.pop()
+        nodes += 1
+        if nodes > MAX_NODES or len(path) > MAX_DEPTH:
+            raise LimitError("a value is too deep or too large to look for objects in it")
         if isinstance(node, dict):
             if len(node) == 1 and _TAG in node:
                 found.append(pointer_join(path))

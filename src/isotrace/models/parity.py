@@ -8,7 +8,7 @@ from typing import Any
 
 from isotrace import hashing
 from isotrace.canonical import value_bytes
-from isotrace.errors import CanonicalizationError, SchemeMismatchError
+from isotrace.errors import CanonicalizationError, LimitError, SchemeMismatchError
 from isotrace.jsondiff import MISSING, Change, diff_values
 from isotrace.models.fields import Erased
 from isotrace.models.records import TraceRecord, check_order
@@ -57,10 +57,11 @@ def compare_traces(original: TraceRecord, replay: TraceRecord) -> ParityResult:
     `divergence_step` is the first position at which the hashes differ, or one run has no step
     left. Both runs are held against each other by position, so the reason names what is to be
     seen there; one run of added, missing or reordered steps is recognised by what follows.
-    Content that is absent before any difference is no parity either: `RECORD_GAP`.
+    Content that is absent before any difference is no parity either: `RECORD_GAP`. So are params
+    beyond the limits of hashing, which no recording holds.
 
     Raises `StepOrderError`, `SchemeMismatchError` for runs that were recorded under two hash
-    schemes, and `CanonicalizationError` if params are not plain values.
+    schemes, and `CanonicalizationError` if params are not plain values, with the step.
     """
     check_schemes(original, replay)
     ours, theirs = _hashes_with_gaps(original), _hashes_with_gaps(replay)
@@ -83,7 +84,14 @@ def check_schemes(original: TraceRecord, replay: TraceRecord) -> None:
 
 def _hashes_with_gaps(record: TraceRecord) -> list[str | None]:
     check_order(record)
-    return [None if isinstance(step.params, Erased) else step.determinism_hash() for step in record.steps]
+    return [_hash_or_none(step) for step in record.steps]
+
+
+def _hash_or_none(step: TraceStep) -> str | None:
+    try:
+        return None if isinstance(step.params, Erased) else step.determinism_hash()
+    except LimitError:
+        return None
 
 
 def _signature_or_empty(hashes: list[str | None]) -> str:
@@ -107,9 +115,9 @@ def _reason(
 ) -> str:
     if reason := end_reason(len(ours), len(theirs), step):
         return reason
-    if ours[step] is None or theirs[step] is None:
-        return GAP_REASON
     before, after = original.steps[step], replay.steps[step]
+    if ours[step] is None or theirs[step] is None:
+        return _gap_reason(before, after)
     if None in ours[step:] or None in theirs[step:]:
         # What follows can't be known, so it explains nothing.
         return step_reason(before, after) or _UNSEEN
@@ -126,6 +134,19 @@ def _reason(
 
 _UNSEEN = "PARAMS_CHANGED: params differ in their canonical form"
 GAP_REASON = "RECORD_GAP: params are absent, so the steps can't be compared"
+
+
+def _gap_reason(before: TraceStep, after: TraceStep) -> str:
+    for side, one in (("original", before), ("replay", after)):
+        if not isinstance(one.params, Erased):
+            try:
+                one.determinism_hash()
+            except LimitError as error:
+                return (
+                    f"RECORD_GAP: the params of {one.skill_name} in the {side} can't be hashed, "
+                    f"so the steps can't be compared: {error}"
+                )
+    return GAP_REASON
 
 
 def end_reason(original_steps: int, replay_steps: int, step: int) -> str | None:

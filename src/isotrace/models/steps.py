@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Any, cast
 
 from isotrace import hashing
-from isotrace.errors import RecordGapError
+from isotrace.errors import CanonicalizationError, RecordGapError
 from isotrace.models.fields import Erased, Fields, chunks_mapped, read_object, restored, shown, time_text, utc
 
 Lineage = tuple[int | str, ...]
@@ -168,7 +168,7 @@ class TraceStep:
         time, cost or outcome.
 
         Raises `RecordGapError` if the params were erased, `CanonicalizationError` if they are
-        not plain values.
+        not plain values within the limits, with the step and the place.
         """
         if isinstance(self.params, Erased):
             raise RecordGapError(
@@ -176,9 +176,14 @@ class TraceStep:
                 step=self.step_index,
                 got=f"erased, commitment {self.params.commit}",
             )
+        try:
+            digest = hashing.params_digest(self.params)
+        except CanonicalizationError as error:
+            error.where, error.step = f"params of {self.skill_name}", self.step_index
+            raise
         return hashing.step_hash(
             skill_name=self.skill_name,
-            params_digest=hashing.params_digest(self.params),
+            params_digest=digest,
             status=self.status.value,
             outcome_category=self.outcome_category,
             outcome_code=self.outcome_code,
