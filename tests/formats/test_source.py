@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import errno
 import gzip
 import io
+import json
 import os
+import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +17,15 @@ from hypothesis import strategies as st
 from isotrace.errors import ImportFormatError, StoreUnavailableError
 from isotrace.formats.jsonl import JsonlImporter
 from isotrace.formats.mini_swe_agent import MiniSweAgentImporter
-from isotrace.formats.source import Bounds, SourceStream, detect_format, label_of, open_source, read_all
+from isotrace.formats.source import (
+    Bounds,
+    SourceStream,
+    detect_format,
+    label_of,
+    map_all,
+    open_source,
+    read_all,
+)
 from isotrace.formats.tau2 import Tau2Importer
 from isotrace.formats.tau_bench import TauBenchImporter
 
@@ -144,3 +156,89 @@ def test_what_is_of_no_format_is_taken_by_none(tmp_path, text):
     path = tmp_path / "some"
     path.write_text(text)
     assert detect_format(path, ALL) is None
+
+
+# --- memory ---------------------------------------------------------------------------------------
+
+IMPORTS = """
+import json, resource, sys
+from pathlib import Path
+from isotrace.formats.source import open_source
+from isotrace.registry import importer
+
+def data_bytes():
+    line = next(one for one in open("/proc/self/status") if one.startswith("VmData:"))
+    return int(line.split()[1]) * 1024
+
+name, small, large, allowed = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
+reader = importer(name)
+
+def runs(path):
+    with open_source(path) as stream:
+        return sum(bool(run.run_id) for run in reader.read(stream, where=path, tenant_id="default"))
+
+assert runs(small) == 2
+limit = data_bytes() + allowed
+resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+print(runs(large))
+"""
+
+
+def _results(name: str, runs: int, size: int) -> bytes:
+    """A file of so many runs, each with one message of `size` characters."""
+    message = {"role": "user", "content": "x" * size}
+    if name == "tau-bench":
+        run = {"task_id": 1, "reward": 1.0, "trial": 0, "info": {}, "traj": [message]}
+        return json.dumps([{**run, "task_id": number} for number in range(runs)]).encode()
+    simulation = {"task_id": "1", "trial": 0, "reward_info": {"reward": 1.0}, "messages": [message]}
+    simulations = [{**simulation, "id": str(number)} for number in range(runs)]
+    return json.dumps({"info": {}, "tasks": [], "simulations": simulations}).encode()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems don't bound what a process allocates")
+@pytest.mark.parametrize("compressed", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["tau-bench", "tau2-bench"])
+def test_a_results_file_takes_the_memory_of_one_of_its_runs(
+    tmp_path: Path, name: str, compressed: bool
+) -> None:
+    size, count = 512 * 1024, 80
+    small, large = tmp_path / "small.json", tmp_path / "large.json"
+    small.write_bytes(_results(name, 2, size))
+    content = _results(name, count, size)
+    large.write_bytes(gzip.compress(content, 1) if compressed else content)
+    allowed = len(content) // 2
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTS, name, str(small), str(large), str(allowed)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, f"{count}\n"), done.stderr
+
+
+@pytest.mark.parametrize("size", [0, 1, 4 * 2**20, 4 * 2**20 + 1, 5 * 2**20])
+def test_mapped_content_is_the_content(size: int) -> None:
+    content = b"ab" * (size // 2) + b"c" * (size % 2)
+    data, failure = map_all(io.BytesIO(content), "x", 2**30)
+    assert (data[:], failure) == (content, None)
+
+
+def test_mapped_content_ends_at_the_limit_and_at_damage() -> None:
+    limit = 5 * 2**20
+    data, failure = map_all(io.BytesIO(b"x" * (limit + 1)), "x", limit)
+    assert (len(data), str(failure)) == (limit, f"the file is too large (x); expected at most {limit} bytes")
+    cut = gzip.compress(os.urandom(limit), 1)[:-1000]
+    data, failure = map_all(SourceStream(io.BytesIO(cut), "x"), "x", 2**30)
+    assert limit - 100_000 < len(data) < limit
+    assert failure is not None
+    assert failure.what == "the compressed data is cut off"
+
+
+def test_a_full_disk_is_named_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(**_: Any) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("isotrace.formats.source.TemporaryFile", full)
+    with pytest.raises(ImportFormatError, match=r"No space left on device\. make room .*TMPDIR"):
+        map_all(io.BytesIO(bytes(5 * 2**20)), "x", 2**30)

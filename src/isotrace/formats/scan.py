@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable, Generator, Iterator
+from mmap import mmap
 from typing import Final, NamedTuple
 
 from isotrace.canonical import parse_json
@@ -36,17 +37,17 @@ class Span(NamedTuple):
 
 
 class JsonText:
-    """A JSON text in memory, looked at from outside. Methods raise `ImportFormatError` with a pointer.
+    """A JSON text, looked at from outside. Methods raise `ImportFormatError` with a pointer.
 
     `base` is the pointer to the text itself where it is part of a larger file.
     """
 
-    def __init__(self, data: bytes, where: str, base: str = "") -> None:
+    def __init__(self, data: bytes | mmap, where: str, base: str = "") -> None:
         self.data = data
         self.base = base
         self.where = where
         self.walked = 0
-        self.begin = self._skip(len(_BOM) if data.startswith(_BOM) else 0)
+        self.begin = self._skip(len(_BOM) if data[: len(_BOM)] == _BOM else 0)
 
     def kind(self, at: int | None = None) -> str:
         """`[`, `{`, the first character of another value, or `""` at the end of the text."""

@@ -12,9 +12,11 @@ import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from mmap import ACCESS_READ, mmap
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
+from tempfile import TemporaryFile
+from typing import IO, TYPE_CHECKING, BinaryIO, Final, Protocol
 
 from isotrace.contracts import Importer
 from isotrace.errors import ImportFormatError
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 CHUNK: Final = 64 * 1024
+_IN_MEMORY: Final = 4 * 1024 * 1024
 HEAD_BYTES: Final = 64 * 1024
 """How much of a file `Importer.detect` is shown."""
 
@@ -236,11 +239,54 @@ def read_all(
 ) -> tuple[bytes, ImportFormatError | None]:
     """The whole content, and the error that ended the reading, if one did: damage, or more than `limit`."""
     data, failure = read_up_to(stream, limit + 1)
-    if len(data) > limit:
-        return data[:limit], ImportFormatError(
-            "the file is too large", where=where, expected=f"at most {limit} bytes"
-        )
-    return data, failure
+    return (data[:limit], _too_large(where, limit)) if len(data) > limit else (data, failure)
+
+
+def _too_large(where: str, limit: int) -> ImportFormatError:
+    return ImportFormatError("the file is too large", where=where, expected=f"at most {limit} bytes")
+
+
+def map_all(
+    stream: BinaryIO | SourceStream, where: str, limit: int
+) -> tuple[bytes | mmap, ImportFormatError | None]:
+    """As `read_all`, for files that may be larger than memory: beyond 4 MiB the content lies in a
+    temporary file without a name, and the system keeps in memory what it has room for.
+
+    Raises `ImportFormatError` where the temporary file can't be written.
+    """
+    head, failure = read_up_to(stream, min(limit, _IN_MEMORY) + 1)
+    if len(head) > limit:
+        return head[:limit], _too_large(where, limit)
+    if len(head) <= _IN_MEMORY:
+        return head, failure
+    try:
+        with TemporaryFile(prefix="isotrace-") as file:
+            failure = _copy(head, stream, file, where, limit) or failure
+            file.flush()
+            return mmap(file.fileno(), 0, access=ACCESS_READ), failure
+    except OSError as error:
+        raise ImportFormatError(
+            "the file's content can't be put into a temporary file",
+            where=where,
+            got=error.strerror or type(error).__name__,
+            hint="make room for it, or set TMPDIR to a folder that has room",
+        ) from None
+
+
+def _copy(
+    head: bytes, stream: BinaryIO | SourceStream, file: IO[bytes], where: str, limit: int
+) -> ImportFormatError | None:
+    """Writes `limit` bytes at most; the error that ended it before the content did."""
+    left = limit - file.write(head)
+    try:
+        while chunk := stream.read(CHUNK):
+            file.write(chunk[:left])
+            left -= len(chunk)
+            if left < 0:
+                return _too_large(where, limit)
+    except ImportFormatError as error:
+        return error
+    return None
 
 
 _COMPRESSION_SUFFIXES: Final = (".gz", ".zst", ".zstd")

@@ -46,7 +46,7 @@ from isotrace.formats.chat import (
 )
 from isotrace.formats.node import Moment, Node, plain_json
 from isotrace.formats.scan import JsonText, runs_of
-from isotrace.formats.source import DEFAULT_BOUNDS, Bounds, label_of, read_all
+from isotrace.formats.source import DEFAULT_BOUNDS, Bounds, label_of, map_all
 from isotrace.jsondiff import MISSING
 from isotrace.models import META_MODEL, META_REWARD, META_TASK, META_TRIAL
 
@@ -105,7 +105,7 @@ class Tau2Importer:
         self, stream: BinaryIO, *, where: str, tenant_id: str, as_tenant: bool = False
     ) -> Iterator[ImportedRun | ImportFormatError]:
         """The runs of one file, as `isotrace.contracts.Importer` has it."""
-        data, failure = read_all(stream, where, self._bounds.total)
+        data, failure = map_all(stream, where, self._bounds.total)
         text = JsonText(data, where)
         shared = _Shared(label_of(where), Node(MISSING, where, "/info"))
         begin, pointer, broken = text.begin, "", None

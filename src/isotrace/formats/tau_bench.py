@@ -33,7 +33,7 @@ from isotrace.formats.chat import (
 )
 from isotrace.formats.node import Node
 from isotrace.formats.scan import JsonText, runs_of
-from isotrace.formats.source import DEFAULT_BOUNDS, Bounds, label_of, read_all
+from isotrace.formats.source import DEFAULT_BOUNDS, Bounds, label_of, map_all
 from isotrace.models import META_REWARD, META_TASK, META_TRIAL
 
 _HEAD: Final = re.compile(rb"^(\xef\xbb\xbf)?\s*\[\s*\{")
@@ -56,7 +56,7 @@ class TauBenchImporter:
         self, stream: BinaryIO, *, where: str, tenant_id: str, as_tenant: bool = False
     ) -> Iterator[ImportedRun | ImportFormatError]:
         """The runs of one file, as `isotrace.contracts.Importer` has it."""
-        data, failure = read_all(stream, where, self._bounds.total)
+        data, failure = map_all(stream, where, self._bounds.total)
         text = JsonText(data, where)
         if text.kind() != "[":
             raise failure or text.unexpected("an array of tau-bench runs")
