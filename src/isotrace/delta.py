@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Hashable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from isotrace.errors import RecordCorruptError
 
 # A shared run shorter than this, at both ends, is not looked for: the coding would cost more than it saves.
 _PROBE = 128
 _SLOTS_OF_A_KEY = 4
+# So many bytes are compared as numbers, at once.
+_SHORT = 256
 
 
 class Delta(NamedTuple):
@@ -34,19 +36,27 @@ def common_prefix(a: bytes, b: bytes) -> int:
     if longer.startswith(shorter):
         return limit
     # Grows in doubling steps first, so that a difference near the start is found without
-    # comparing all; then bisects the last step. Slices compare as memcmp does.
+    # comparing all; then bisects the last step, while it is long. Slices compare as memcmp does.
     low, step = 0, 64
     while a[low : low + step] == b[low : low + step]:
         low += step
         step *= 2
     high = min(low + step, limit)
-    while high - low > 1:
+    while high - low > _SHORT:
         middle = (low + high) // 2
         if a[low:middle] == b[low:middle]:
             low = middle
         else:
             high = middle
-    return low
+    return low + _equal_bytes(a[low:high], b[low:high], "big")
+
+
+def _equal_bytes(a: bytes, b: bytes, first: Literal["big", "little"]) -> int:
+    """How many bytes of two short strings of one length are equal, from the front ("big") or from the
+    end ("little") up to where they differ."""
+    # As numbers, they differ up from the bit that differs first.
+    difference = int.from_bytes(a, first) ^ int.from_bytes(b, first)
+    return len(a) - (difference.bit_length() + 7) // 8
 
 
 def common_suffix(a: bytes, b: bytes, limit: int) -> int:
@@ -59,13 +69,13 @@ def common_suffix(a: bytes, b: bytes, limit: int) -> int:
         low += step
         step *= 2
     high = min(low + step, limit)
-    while high - low > 1:
+    while high - low > _SHORT:
         middle = (low + high) // 2
         if a[end_a - middle : end_a - low] == b[end_b - middle : end_b - low]:
             low = middle
         else:
             high = middle
-    return low
+    return low + _equal_bytes(a[end_a - high : end_a - low], b[end_b - high : end_b - low], "little")
 
 
 class DeltaEncoder:
@@ -108,6 +118,13 @@ class DeltaEncoder:
     def _keep(self, slot: int, key: Hashable, data: bytes) -> int:
         """Puts a string into a slot (any for −1) as the last one used; which slot it is."""
         if slot >= 0:
+            size = self._size + len(data) - len(self._kept[slot][1])
+            if size <= self._max_kept and self._slots_of[key][-1] == slot:
+                # The key's last string again, and room for it: nearly always.
+                self._kept[slot] = (key, data)
+                self._kept.move_to_end(slot)
+                self._size = size
+                return slot
             self._forget(slot)
         while self._kept and (not self._free or self._size + len(data) > self._max_kept):
             self._forget(next(iter(self._kept)))

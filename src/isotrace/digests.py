@@ -64,7 +64,7 @@ def _rounded_bytes(data: bytes) -> bytes:
     """`canonical_bytes` of these value bytes' value, with floats rounded as parity sees them."""
     containers = data.count(b"{") + data.count(b"[")
     # Each node but the first stands at the beginning of a container or after a comma.
-    if containers + data.count(b",") < MAX_NODES:
+    if len(data) < MAX_NODES or containers + data.count(b",") < MAX_NODES:
         try:
             value = _read(data)
             if containers <= MAX_DEPTH or not _is_too_deep(value):

@@ -26,6 +26,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, Literal, get_args
 from unicodedata import category
 
@@ -123,8 +124,14 @@ def microseconds_of(moment: datetime) -> int:
 
 def time_text(time_us: int) -> str:
     """The form that envelopes carry: UTC, six digits, `Z`."""
-    # Sealing writes one for each event: strftime, or a zone to print, would take several times as long.
-    return (_EPOCH_UTC + timedelta(0, 0, time_us)).isoformat("T", "microseconds") + "Z"
+    # Sealing writes one for each event, and those of a run mostly fall into few seconds.
+    seconds, fraction = divmod(time_us, 1_000_000)
+    return f"{_second_text(seconds)}.{fraction:06d}Z"
+
+
+@lru_cache(maxsize=64)
+def _second_text(seconds: int) -> str:
+    return (_EPOCH_UTC + timedelta(seconds=seconds)).isoformat()
 
 
 def lineage_key(lineage: Iterable[int | str]) -> tuple[tuple[int, int, str], ...]:

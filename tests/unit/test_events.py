@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from isotrace.errors import RecordCorruptError, RecordGapError, SchemaUnsupportedError
-from isotrace.events import Event, fold, lineage_key, lineage_text
+from isotrace.events import Event, datetime_of, fold, lineage_key, lineage_text, time_text
 from isotrace.hashing import outcome_digest
 from isotrace.ledger import Ledger, erase, project, prove, seal, verify
 from isotrace.models import Erased, TraceRecord, TraceStatus
@@ -297,3 +297,9 @@ def test_rows_hold_the_digests_of_the_record() -> None:
         step.outcome_data and bytes.fromhex(outcome_digest(step.outcome_data)) for step in record.steps
     ]
     assert project(ledger).signature == record.determinism_signature()
+
+
+@pytest.mark.parametrize("time_us", [0, 1, -1, 999_999, 1_700_000_000_000_000, -62_135_596_800_000_000])
+def test_a_time_has_six_digits_and_a_z(time_us: int) -> None:
+    text = datetime_of(time_us).replace(tzinfo=None).isoformat("T", "microseconds")
+    assert time_text(time_us) == f"{text}Z"
