@@ -243,6 +243,25 @@ class KeepingContract:
         assert_kept(store, ours)
         assert_kept(store, theirs)
 
+    def test_a_run_that_was_taken_over_is_of_who_took_it(self, store: TraceStore) -> None:
+        recorded = rich_run("theirs", tenant_id="acme").ledger
+        taken = recorded.owned_by(T)
+        ours = SealedRun(taken, ledgers.project(taken))
+        # Whose it is stands in what was put, not in the events, which still name who recorded it.
+        assert store.put(replace(ours, ledger=recorded))
+        for _ in range(2):
+            assert_kept(store, ours)
+            kept = store.ledger("theirs", tenant_id=T)
+            ledgers.verify(kept)
+            assert kept == taken
+            assert kept.record().to_summary() == ours.projection.summary
+            for ask in _questions(store, "theirs", "acme"):
+                with pytest.raises(RunNotFoundError):
+                    ask()
+            assert store.rebuild() == 1
+        store.put(make_run("ours"))
+        assert store.ledger("ours", tenant_id=T).owner is None
+
     def test_an_unknown_run_is_named_in_the_error(self, store: TraceStore) -> None:
         for ask in _questions(store, "nowhere"):
             with pytest.raises(RunNotFoundError) as caught:
@@ -293,20 +312,20 @@ class KeepingContract:
         assert isinstance(store, TraceStore)
 
 
-def _questions(store: TraceStore, run_id: str) -> list[Callable[[], object]]:
+def _questions(store: TraceStore, run_id: str, tenant_id: str = T) -> list[Callable[[], object]]:
     """Each call that is about one run."""
 
     def erase() -> None:
-        store.erase(run_id, [(0, "metadata")], tenant_id=T, reason="test")
+        store.erase(run_id, [(0, "metadata")], tenant_id=tenant_id, reason="test")
 
     return [
-        lambda: store.get(run_id, tenant_id=T),
-        lambda: store.ledger(run_id, tenant_id=T),
-        lambda: store.steps(run_id, tenant_id=T),
-        lambda: store.path_at(run_id, 0, tenant_id=T),
-        lambda: store.values(run_id, [(1, "params")], tenant_id=T),
-        lambda: store.resolve(run_id, tenant_id=T),
-        lambda: store.tombstones(run_id, tenant_id=T),
+        lambda: store.get(run_id, tenant_id=tenant_id),
+        lambda: store.ledger(run_id, tenant_id=tenant_id),
+        lambda: store.steps(run_id, tenant_id=tenant_id),
+        lambda: store.path_at(run_id, 0, tenant_id=tenant_id),
+        lambda: store.values(run_id, [(1, "params")], tenant_id=tenant_id),
+        lambda: store.resolve(run_id, tenant_id=tenant_id),
+        lambda: store.tombstones(run_id, tenant_id=tenant_id),
         erase,
     ]
 

@@ -199,6 +199,15 @@ class OneIdForAllTenants(Mutant):
         return super().put(run)
 
 
+class ForgetsWhoTookItOver(Mutant):
+    """A ledger is handed out as if it still belonged to whom its events name."""
+
+    caught_by = "test_a_run_that_was_taken_over_is_of_who_took_it"
+
+    def ledger(self, run_id: str, *, tenant_id: str) -> Ledger:
+        return replace(super().ledger(run_id, tenant_id=tenant_id), owner=None)
+
+
 class RacingPut(Mutant):
     """Looks first and writes later, without a lock between."""
 
