@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -21,12 +22,15 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 
 import isotrace
 from benchmarks.measuring import Figure, in_turns, typical_ratio
-from benchmarks.workload import PARAMS, search, search_async
+from benchmarks.workload import PARAMS, search, search_async, search_waiting
 
 STEPS = 1000
 """In one round; OpenTelemetry's queue takes 2,048 spans before it drops any."""
 BRANCHES = 10
 ROUNDS = 21
+
+
+Call = Callable[..., Coroutine[Any, Any, Any]]
 
 
 class _Dropped(SpanExporter):
@@ -47,16 +51,18 @@ def _spanned(**params: Any) -> dict[str, Any]:
         return outcome
 
 
-async def _spanned_async(**params: Any) -> dict[str, Any]:
-    with _tracer.start_as_current_span("search") as span:
-        span.set_attribute("params", json.dumps(params))
-        outcome = await search_async(**params)
-        span.set_attribute("outcome", json.dumps(outcome))
-        return outcome
+def _spanned_async(search: Call) -> Call:
+    async def spanned(**params: Any) -> dict[str, Any]:
+        with _tracer.start_as_current_span("search") as span:
+            span.set_attribute("params", json.dumps(params))
+            outcome: dict[str, Any] = await search(**params)
+            span.set_attribute("outcome", json.dumps(outcome))
+            return outcome
+
+    return spanned
 
 
 _skill = isotrace.skill(effect="read")(search)
-_skill_async = isotrace.skill(effect="read")(search_async)
 
 # --- three ways to make the calls ---------------------------------------------------------
 
@@ -69,7 +75,7 @@ def _loop(call: Callable[..., Any]) -> float:
     return time.thread_time() - begin
 
 
-async def _branches(call: Callable[..., Awaitable[Any]]) -> float:
+async def _branches(call: Call) -> float:
     """The same in ten tasks under one gather, each a hundred calls one after the other."""
 
     async def branch() -> None:
@@ -81,7 +87,7 @@ async def _branches(call: Callable[..., Awaitable[Any]]) -> float:
     return time.thread_time() - begin
 
 
-async def _tasks(call: Callable[..., Awaitable[Any]]) -> float:
+async def _tasks(call: Call) -> float:
     """The same as ten calls under each gather, every call a task of its own."""
     begin = time.thread_time()
     for _ in range(STEPS // BRANCHES):
@@ -105,10 +111,14 @@ def _recorded(call: Callable[[], float], store: str) -> float:
     return taken
 
 
-def _recorded_async(call: Callable[..., Awaitable[float]], store: str) -> float:
+def _run(shape: Callable[[Call], Coroutine[Any, Any, float]], call: Call) -> float:
+    return asyncio.run(shape(call))
+
+
+def _recorded_async(shape: Callable[[Call], Awaitable[float]], call: Call, store: str) -> float:
     async def recorded() -> float:
         async with isotrace.run(agent_id="benchmark", store=store):
-            return await call(_skill_async)
+            return await shape(call)
 
     taken = asyncio.run(recorded())
     isotrace.flush()
@@ -128,15 +138,19 @@ def measure(folder: Path) -> list[Figure]:
             lambda: _loop(search),
         )
     ]
-    for name, shape in (("10 tasks", _branches), ("a task per step", _tasks)):
+    for name, shape, call in (
+        ("10 tasks", _branches, search_async),
+        ("a task per step", _tasks, search_async),
+        ("10 tasks, each step waits", _branches, search_waiting),
+    ):
         figures.append(
             _figure(
                 f"hot path, gather, {name}",
                 "recording an awaited step / an OpenTelemetry span",
                 0.45,
-                lambda shape=shape: _exported(lambda: asyncio.run(shape(_spanned_async))),
-                lambda shape=shape: _recorded_async(shape, store),
-                lambda shape=shape: asyncio.run(shape(search_async)),
+                partial(_exported, partial(_run, shape, _spanned_async(call))),
+                partial(_recorded_async, shape, isotrace.skill(effect="read")(call), store),
+                partial(_run, shape, call),
             )
         )
     with suppress(RuntimeError):
