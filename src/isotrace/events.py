@@ -17,8 +17,9 @@ value can be withheld or erased while the facts and the run's root stay verifiab
 - `run_aborted`: reason; value metadata
 
 Optional facts of `step_finished`: `stream` (the outcome is the chunks), `closed_early`,
-`delivered: false` (the agent's own code ended the step, by cancelling or closing it), `child_run_id`,
-`marks` (reasons why this step may not replay).
+`delivered: false` (the agent's own code ended the step, by cancelling or closing it), `at_once` (it was
+awaited and did not wait for anything, so its end came without a turn), `child_run_id`, `marks` (reasons
+why this step may not replay).
 """
 
 from __future__ import annotations
@@ -323,6 +324,7 @@ class LedgerFold:
             context.error = _message_of(event.value("error"))
             context.child_run_id = facts.get("child_run_id")
             context.marks = list(facts.get("marks", ()))
+            context.at_once = facts.get("at_once") is True
             if facts.get("closed_early"):
                 context.marks.append("closed_early")
 

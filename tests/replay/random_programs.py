@@ -28,15 +28,21 @@ world = random.Random()
 delay_s = 0.0
 
 
+async def answer() -> None:
+    """An answer takes its time, or is there at once."""
+    if world.random() < 0.7:
+        await asyncio.sleep(world.random() * delay_s)
+
+
 @skill(effect="read")
 async def call(name: str, n: int, log: list[Any]) -> int:
-    await asyncio.sleep(world.random() * delay_s)
+    await answer()
     return world.randrange(1000)
 
 
 @skill(effect="read")
 async def fragile(name: str, n: int) -> int:
-    await asyncio.sleep(world.random() * delay_s)
+    await answer()
     if world.random() < 0.3:
         raise ValueError(f"no luck with {name}")
     return n

@@ -286,7 +286,7 @@ def test_a_length_without_bounds_does_not_make_the_reader_allocate(tmp_path):
 
 def test_a_journal_of_a_newer_version_is_named_as_such(tmp_path):
     path = tmp_path / "newer.journal"
-    path.write_bytes(framed(b'{"format":"isotrace-journal","version":2,"new":true}'))
+    path.write_bytes(framed(b'{"format":"isotrace-journal","version":3,"new":true}'))
     with pytest.raises(SchemaUnsupportedError, match="version 2"):
         read_journal(path)
     path.write_bytes(framed(b'{"format":"something else","version":1}'))
@@ -298,7 +298,7 @@ def test_a_journal_of_a_newer_version_stays_where_it_is_and_stops_no_store_from_
     folder = tmp_path / "journals"
     folder.mkdir()
     newer = folder / journal_name("r9", "acme")
-    newer.write_bytes(framed(b'{"format":"isotrace-journal","version":2,"new":true}'))
+    newer.write_bytes(framed(b'{"format":"isotrace-journal","version":3,"new":true}'))
     facts = b'"scheme":"iso1","run_id":"r1","correlation_id":"c","tenant_id":"acme","agent_id":null,"seed":7'
     written(folder, [("run_started", 1, facts, {})]).close()
     store = SqliteStore(tmp_path / "traces.db")

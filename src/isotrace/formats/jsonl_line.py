@@ -345,6 +345,7 @@ _FACTS: Final[dict[str, dict[str, _Rule]]] = {
         "stream": _FLAG_OR_NOT,
         "closed_early": _FLAG_OR_NOT,
         "delivered": _FLAG_OR_NOT,
+        "at_once": _FLAG_OR_NOT,
         "child_run_id": _TEXT_OR_NOT,
         "marks": _Rule("an array of strings", list, ..., of=(str,)),
     },

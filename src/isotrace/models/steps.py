@@ -34,6 +34,7 @@ class StepContext:
     `kind`: llm, tool, retrieval, code, agent, timer. `effect`: pure, read, idempotent_write, write.
     `start_seq` and `end_seq` are the step's events in the ledger; `raw_ids` maps JSON Pointers
     into params to the provider's own ids; `marks` are reasons why the step may not replay.
+    `at_once`: it was awaited, and did not wait for anything.
     """
 
     kind: str = "tool"
@@ -46,6 +47,7 @@ class StepContext:
     error: str | None = None
     child_run_id: str | None = None
     marks: list[str] = field(default_factory=list)
+    at_once: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, all fields."""
@@ -60,6 +62,7 @@ class StepContext:
             "error": shown(self.error),
             "child_run_id": self.child_run_id,
             "marks": list(self.marks),
+            "at_once": self.at_once,
         }
 
     @classmethod
@@ -75,6 +78,9 @@ class StepContext:
         marks = fields.list("marks")
         if not all(isinstance(mark, str) for mark in marks):
             raise fields.wrong("marks", "an array of strings")
+        at_once = data.get("at_once", False)
+        if not isinstance(at_once, bool):
+            raise fields.wrong("at_once", "a boolean")
         error = fields.any("error")
         if not isinstance(error, str | Erased | None):
             raise fields.wrong("error", "a string or null")
@@ -89,6 +95,7 @@ class StepContext:
             error=cast("str | None", error),
             child_run_id=fields.text_or_none("child_run_id"),
             marks=marks,
+            at_once=at_once,
         )
 
 

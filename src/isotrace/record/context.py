@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping
 from contextlib import suppress
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
@@ -171,7 +171,6 @@ class Branch:
         "last_number",
         "last_us",
         "path",
-        "prefix_json",
         "reads",
     )
 
@@ -183,7 +182,6 @@ class Branch:
         self.last_us = last_us
         self.last_number: int | None = None
         self.control = control or Control()
-        self.prefix_json = lineage_json(path)[:-1] + (b"," if path else b"")
         self._keyed: dict[str, Branch] = {}
         self._keyed_at = 0
         self._random: random.Random | None = None
@@ -249,7 +247,10 @@ def random_stream(seed: int, lineage: Lineage) -> random.Random:
 
 
 class Step:
-    """A step that is under way: what its end still needs, and what the body adds to it."""
+    """A step that is under way: what its end still needs, and what the body adds to it.
+
+    `lineage` is its place in the run. `ended` is True from the moment in which its end is written.
+    """
 
     __slots__ = (
         "_random",
@@ -257,30 +258,22 @@ class Step:
         "branch",
         "child_run_id",
         "cost_cents",
+        "ended",
+        "lineage",
         "marks",
-        "number",
         "spec",
     )
 
-    def __init__(self, spec: SkillSpec, branch: Branch, number: int) -> None:
+    def __init__(self, spec: SkillSpec, branch: Branch, lineage: Lineage) -> None:
         self.spec = spec
         self.branch = branch
-        self.number = number
+        self.lineage = lineage
         self.cost_cents = 0.0
         self.attempts = 0
         self.child_run_id: str | None = None
-        self.marks: list[str] = []
+        self.marks: tuple[str, ...] = ()
+        self.ended = False
         self._random: random.Random | None = None
-
-    @property
-    def lineage(self) -> Lineage:
-        """The step's place in the run."""
-        return (*self.branch.path, self.number)
-
-    @property
-    def lineage_json(self) -> bytes:
-        """The same as a compact JSON array."""
-        return b"%b%d]" % (self.branch.prefix_json, self.number)
 
     @property
     def random(self) -> random.Random:
@@ -291,20 +284,32 @@ class Step:
         return self._random
 
 
+_NOTHING: Mapping[str, Any] = {}
+
+
 class Ending:
     """How a step ended: the facts and values of its `step_finished`, until it is delivered.
 
-    `facts` and `extra` are JSON members, each after a comma; `extra` holds however it is delivered.
+    `facts` are those that differ from step to step; `extra` the ones of them that hold however it is
+    delivered. `bits` are those of a plain success (`isotrace.record.shapes`), None for any other end.
     """
 
-    __slots__ = ("duration_ms", "extra", "facts", "step", "values")
+    __slots__ = ("bits", "extra", "facts", "step", "values")
 
-    def __init__(self, step: Step, facts: bytes, values: dict[str, bytes], extra: bytes = b"") -> None:
+    def __init__(
+        self,
+        step: Step,
+        facts: dict[str, Any],
+        values: dict[str, bytes],
+        *,
+        extra: Mapping[str, Any] = _NOTHING,
+        bits: int | None = None,
+    ) -> None:
         self.step = step
         self.facts = facts
         self.values = values
         self.extra = extra
-        self.duration_ms = 0.0
+        self.bits = bits
 
 
 def ended_by_agent(error: BaseException) -> bool:

@@ -21,11 +21,11 @@ from typing import Any, Literal
 
 import orjson
 
+from isotrace.canonical import MAX_BYTES
 from isotrace.errors import JournalError, RunInUseError
 from isotrace.events import Event
 from isotrace.record.lines import (
     MAX_LINE,
-    Form,
     JournalContent,
     JournalHeader,
     LineWriter,
@@ -33,6 +33,8 @@ from isotrace.record.lines import (
     read_header,
     read_lines,
 )
+from isotrace.record.shapes import VALUE_NAMES, Facts, named_facts
+from isotrace.record.snapshot import dump_json, has_tag
 
 Durability = Literal["process", "power"]
 
@@ -135,14 +137,20 @@ class Journal:
                 return self._refuse()
             return self._write(self._lines.event(self._seq, type_, time_us, facts, values, slot))
 
-    def append_form(
-        self, form: Form, time_us: int, parts: tuple[Any, ...], data: bytes, slot: str = ""
-    ) -> int:
-        """`append` for an event that a form was made for, which takes half the time."""
+    def append_json(self, type_: str, time_us: int, facts: Facts, value: Any, slot: str = "") -> bool:
+        """`append` for an event of `isotrace.record.shapes` with a value that `is_json` calls JSON.
+
+        False, and nothing is written, where the value can only be kept by way of a snapshot.
+        """
         with self._lock:
             if self._broken is not None:
-                return self._refuse()
-            return self._write(self._lines.filled(form, self._seq, time_us, parts, data, slot))
+                self._refuse()
+                return True
+            line = self._lines.short(type_, self._seq, time_us, facts, value, slot)
+            if line is None:
+                return False
+            self._write(line)
+            return True
 
     def _refuse(self) -> int:
         if not self.inert:
@@ -243,11 +251,17 @@ class MemoryJournal:
             self._events.append(event)
             return event.seq
 
-    def append_form(
-        self, form: Form, time_us: int, parts: tuple[Any, ...], data: bytes, slot: str = ""
-    ) -> int:
-        """Keeps one event; see `Journal.append_form`."""
-        return self.append(form.type, time_us, form.facts % parts, {form.name: data}, slot)
+    def append_json(self, type_: str, time_us: int, facts: Facts, value: Any, slot: str = "") -> bool:
+        """Keeps one event; see `Journal.append_json`."""
+        try:
+            data = dump_json(value)
+        except (TypeError, ValueError, RuntimeError, MemoryError):
+            return False
+        if has_tag(data) or len(data) > MAX_BYTES - 1024:
+            return False
+        named = json_bytes(named_facts(facts))[1:-1]
+        self.append(type_, time_us, named, {VALUE_NAMES[type_]: data}, slot)
+        return True
 
     def content(self) -> JournalContent:
         """What has been appended so far."""

@@ -6,6 +6,8 @@ compact JSON and a line feed. The first body is the header; each other one is an
     {"q": seq, "t": type, "u": time in µs, "f": {facts}, "v": {name: value},
      "d": {name: [slot, prefix, suffix, middle]}}
 
+or an array, for the two events that nearly every step has (`isotrace.record.shapes`).
+
 `v` holds value bytes as they are. What is in `d` is coded against the last value in its slot
 (`isotrace.delta`), so that a history that grows is written once; a name that stands in both is
 written whole, and goes into that slot. A torn line can only be the last, and has no line feed.
@@ -23,13 +25,15 @@ from zlib import crc32
 import msgspec
 import orjson
 
-from isotrace.canonical import check
+from isotrace.canonical import MAX_BYTES, check
 from isotrace.delta import Delta, DeltaDecoder, DeltaEncoder
 from isotrace.errors import JournalError, RecordCorruptError, SchemaUnsupportedError
 from isotrace.events import Event
+from isotrace.record import shapes
+from isotrace.record.snapshot import JSON_OPTIONS, TAG_MARK, dump_json, has_tag
 
 FORMAT: Final = "isotrace-journal"
-VERSION: Final = 1
+VERSION: Final = 2
 MAX_LINE: Final = 512 * 1024 * 1024
 """How long one body may be. A value has at most 64 MiB, and an event a handful of them."""
 MAX_TOTAL: Final = 8 * 1024**3
@@ -62,27 +66,6 @@ class JournalContent:
 
 
 # --- writing --------------------------------------------------------------------------
-
-
-class Form:
-    """An event that is written over and over, each time with one value: prepared once, then filled in.
-
-    `facts` is JSON without its braces that has a place (`%d`, `%b`, …) for each part that differs from
-    one time to the next; a `%` of its own stands doubled in it. `name` is that of the value.
-    """
-
-    __slots__ = ("body", "facts", "name", "type")
-
-    def __init__(self, type_: str, facts: bytes, name: str) -> None:
-        self.type = type_
-        self.facts = facts
-        self.name = name
-        # Filled in with: seq, time, the parts of the facts, the value.
-        self.body = b'{"q":%%d,"t":"%b","u":%%d,"f":{%b},"v":{"%b":%%b}}' % (
-            type_.encode(),
-            facts,
-            name.encode(),
-        )
 
 
 class LineWriter:
@@ -138,14 +121,46 @@ class LineWriter:
         )
         return b"%08x %08x %b\n" % (len(body), crc32(body), body)
 
-    def filled(
-        self, form: Form, seq: int, time_us: int, parts: tuple[Any, ...], data: bytes, slot: Hashable
-    ) -> bytes:
-        """The line of an event that a form was made for. Half the work of `event`, for the same line."""
-        if len(data) >= _MIN_DELTA:
-            return self.event(seq, form.type, time_us, form.facts % parts, {form.name: data}, slot)
-        body = form.body % (seq, time_us, *parts, data)
-        return b"%08x %08x %b\n" % (len(body), crc32(body), body)
+    def short(
+        self,
+        type_: str,
+        seq: int,
+        time_us: int,
+        facts: shapes.Facts,
+        value: Any,
+        slot: Hashable,
+    ) -> bytes | None:
+        """The line of an event that has a shape of its own, written in one go with a value that
+        `is_json` calls JSON, or that a snapshot was taken of (an `orjson.Fragment`).
+
+        None where the value can't be kept as it is after all: a snapshot can.
+        """
+        try:
+            body = orjson.dumps((type_, seq, time_us, *facts, value), None, JSON_OPTIONS)
+        except (TypeError, ValueError, RuntimeError, MemoryError):
+            # A key that is no str, a lone surrogate, a large int; or another thread changed it meanwhile.
+            return None
+        size = len(body)
+        if size >= _MIN_DELTA or TAG_MARK in body:
+            return self._unusual(body, type_, seq, time_us, facts, slot)
+        return b"%08x %08x %b\n" % (size, crc32(body), body)
+
+    def _unusual(
+        self,
+        body: bytes,
+        type_: str,
+        seq: int,
+        time_us: int,
+        facts: shapes.Facts,
+        slot: Hashable,
+    ) -> bytes | None:
+        """The same for what may hold a tag, or resemble the last value in its slot."""
+        if len(body) > MAX_BYTES - 1024 or has_tag(body):
+            return None
+        # What stands before the value ends in a comma, where this ends in a bracket.
+        start = len(dump_json((type_, seq, time_us, *facts)))
+        named = json_bytes(shapes.named_facts(facts))[1:-1]
+        return self.event(seq, type_, time_us, named, {shapes.VALUE_NAMES[type_]: body[start:-1]}, slot)
 
     def _reference(self, key: Hashable, data: bytes) -> tuple[bytes, bool]:
         """What stands in `d` for a value; and whether nothing of it is in its slot yet, so that it has
@@ -317,6 +332,8 @@ def _check_depth(facts: dict[str, Any]) -> None:
 
 def _event(body: bytes, decoder: DeltaDecoder, where: str, seq: int) -> Event:
     try:
+        if body.startswith(b"["):
+            return _in_order(shapes.decode(body).event(), where, seq)
         line = _decode_line(body)
         _check_depth(line.f)
         values: dict[str, Any] = {name: bytes(data) for name, data in line.v.items()}
@@ -333,8 +350,15 @@ def _event(body: bytes, decoder: DeltaDecoder, where: str, seq: int) -> Event:
         raise RecordCorruptError(
             "a journal's line is no event", where=_place(where, seq + 1), got=str(error)
         ) from None
-    if line.q != seq:
+    return _in_order(Event(line.q, line.t, line.u, line.f, values), where, seq)
+
+
+def _in_order(event: Event, where: str, seq: int) -> Event:
+    if event.seq != seq:
         raise RecordCorruptError(
-            "a journal's events are out of order", where=_place(where, seq + 1), expected=seq, got=line.q
+            "a journal's events are out of order",
+            where=_place(where, seq + 1),
+            expected=seq,
+            got=event.seq,
         )
-    return Event(seq, line.t, line.u, line.f, values)
+    return event

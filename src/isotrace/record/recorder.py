@@ -10,10 +10,11 @@ import os
 import time
 from collections.abc import AsyncGenerator, Callable, Generator
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from isotrace.clock import Clock
+from isotrace.record.body import first_leg, rest
 from isotrace.record.context import (
     Branch,
     Ending,
@@ -27,10 +28,14 @@ from isotrace.record.context import (
 )
 from isotrace.record.journal import AnyJournal
 from isotrace.record.scheduler import ArrivalOrder, Scheduler
+from isotrace.record.shapes import AT_ONCE
 from isotrace.record.spec import SkillSpec
 from isotrace.record.streams import LiveStream
 from isotrace.record.timers import RecordedTimer, timer_spec
 from isotrace.record.writer import UNDELIVERED, RunWriter
+
+if TYPE_CHECKING:
+    from isotrace.record.threads import Worker
 
 _live: WeakSet[Recorder] = WeakSet()
 
@@ -81,26 +86,31 @@ class Recorder:
         worker = branch.control.worker
         if worker is not None:
             worker.pause()
-        started = now_ns()
         tokens = enter_body(step)
-        ending: Ending | None = None
+        started = now_ns()
         try:
-            value = self._retry(step, args, kwargs) if spec.retries else spec.function(*args, **kwargs)
-            duration_ms = (now_ns() - started) / 1e6
-            ending = writer.succeeded(step, value)
-            return value
-        except BaseException as error:
-            duration_ms = (now_ns() - started) / 1e6
-            ending = ending or writer.failed(step, error)
-            raise
-        finally:
-            leave_body(tokens)
-            assert ending is not None
-            ending.duration_ms = duration_ms
+            try:
+                value = self._retry(step, args, kwargs) if spec.retries else spec.function(*args, **kwargs)
+            finally:
+                took_ns = now_ns() - started
+                leave_body(tokens)
             if worker is None:
-                writer.finish(ending)
+                writer.finish_at_once(step, value, took_ns)
             else:
-                worker.resume((step.lineage, "end"), partial(writer.finish, ending))
+                self._in_turn(worker, writer.succeeded(step, value), took_ns)
+        except BaseException as error:
+            if not step.ended:
+                self._in_turn(worker, writer.failed(step, error), took_ns)
+            raise
+        return value
+
+    def _in_turn(self, worker: Worker | None, ending: Ending, took_ns: int) -> None:
+        """Writes an end; in a thread of ours, when it is the thread's turn to go on."""
+        ending.step.ended = True
+        if worker is None:
+            self.writer.finish(ending, took_ns)
+        else:
+            worker.resume((ending.step.lineage, "end"), partial(self.writer.finish, ending, took_ns))
 
     def _retry(self, step: Step, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         spec = step.spec
@@ -118,26 +128,39 @@ class Recorder:
     async def acall(
         self, spec: SkillSpec, branch: Branch, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        step = self.writer.begin(spec, branch, args, kwargs)
-        started = self._now_ns()
+        writer, now_ns = self.writer, self._now_ns
+        step = writer.begin(spec, branch, args, kwargs)
+        waits = False
         tokens = enter_body(step)
-        problem: BaseException | None = None
-        value: Any = None
+        started = now_ns()
         try:
-            if spec.retries:
-                value = await self._aretry(step, args, kwargs)
+            try:
+                waits, steps, value = first_leg(
+                    self._aretry(step, args, kwargs) if spec.retries else spec.function(*args, **kwargs)
+                )
+                if waits:
+                    value = await rest(steps, value)
+            finally:
+                took_ns = now_ns() - started
+                leave_body(tokens)
+            if waits:
+                await self.deliver(writer.succeeded(step, value), took_ns)
             else:
-                value = await spec.function(*args, **kwargs)
-        except BaseException as error:  # noqa: BLE001  # raised again when it has been written down
-            problem = error
-        finally:
-            leave_body(tokens)
-        duration_ms = (self._now_ns() - started) / 1e6
-        if problem is None:
-            await self.deliver(self.writer.succeeded(step, value), duration_ms)
-            return value
-        await self.deliver_error(self.writer.failed(step, problem), problem, duration_ms)
-        raise problem
+                writer.finish_at_once(step, value, took_ns, AT_ONCE)
+        except BaseException as error:
+            if not step.ended:
+                await self._deliver_error(step, error, took_ns, at_once=not waits)
+            raise
+        return value
+
+    async def _deliver_error(self, step: Step, error: BaseException, took_ns: int, *, at_once: bool) -> None:
+        ending = self.writer.failed(step, error)
+        if at_once:
+            # Without a turn: nothing else ran since the step began, and waiting would let it.
+            ending.extra = {"at_once": True}
+            self.writer.finish(ending, took_ns)
+        else:
+            await self.deliver_error(ending, error, took_ns)
 
     async def _aretry(self, step: Step, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         spec = step.spec
@@ -150,32 +173,24 @@ class Recorder:
                     await asyncio.sleep(spec.backoff_s * 2**attempt)
         return await spec.function(*args, **kwargs)
 
-    async def deliver_error(self, ending: Ending, problem: BaseException, duration_ms: float) -> None:
+    async def deliver_error(self, ending: Ending, problem: BaseException, took_ns: int) -> None:
         """Waits for the turn of a failure, unless it was the agent that ended the step."""
         if ended_by_agent(problem):
-            ending.facts += UNDELIVERED
-            ending.duration_ms = duration_ms
-            self.writer.finish(ending)
+            ending.facts |= UNDELIVERED
+            self.writer.finish(ending, took_ns)
         else:
-            await self.deliver(ending, duration_ms)
+            await self.deliver(ending, took_ns)
 
-    async def deliver(self, ending: Ending, duration_ms: float) -> None:
+    async def deliver(self, ending: Ending, took_ns: int) -> None:
         """Waits for the completion's turn. Cancelled meanwhile, the agent never got the outcome."""
-        ending.duration_ms = duration_ms
-        written = False
-
-        def complete() -> None:
-            nonlocal written
-            written = True
-            self.writer.finish(ending)
-
+        step = ending.step
         try:
-            await self.scheduler.turn((ending.step.lineage, "end"), complete)
+            await self.scheduler.turn((step.lineage, "end"), partial(self.writer.finish, ending, took_ns))
         except BaseException as error:
-            if not written:
-                lost = self.writer.failed(ending.step, error, delivered=False)
-                lost.extra, lost.duration_ms = ending.extra, duration_ms
-                self.writer.finish(lost)
+            if not step.ended:
+                lost = self.writer.failed(step, error, delivered=False)
+                lost.extra = ending.extra
+                self.writer.finish(lost, took_ns)
             raise
 
     # --- streams ------------------------------------------------------------------------

@@ -370,7 +370,7 @@ def cost(cents: float) -> None:
     if 0 <= amount <= _MAX_CENTS:
         step.cost_cents += amount
     elif _NO_COST not in step.marks:
-        step.marks.append(_NO_COST)
+        step.marks = (*step.marks, _NO_COST)
         warn(f"the cost of {step.spec.name} leaves something out, {_NO_COST}")
 
 

@@ -17,13 +17,18 @@ from isotrace.canonical import MAX_BYTES, MAX_DEPTH, MAX_NODES, value_bytes
 from isotrace.plain import Conversion
 from isotrace.plain.fitting import WRAPPER
 
-_OPTIONS: Final = (
+NOT_JSON: Final = 0
+JSON: Final = 1
+WITH_TUPLES: Final = 2
+"""JSON but for tuples, which are written as lists."""
+
+JSON_OPTIONS: Final = (
     orjson.OPT_STRICT_INTEGER
     | orjson.OPT_PASSTHROUGH_DATACLASS
     | orjson.OPT_PASSTHROUGH_DATETIME
     | orjson.OPT_PASSTHROUGH_SUBCLASS
 )
-_DOLLAR = ord("$")
+TAG_MARK: Final = ord("$")
 _FEW = 100
 
 
@@ -49,14 +54,11 @@ def snapshot(value: Any, around: int = 0) -> Snapshot:
     that holds this. The value is cut where the whole would not be within the limits.
     """
     try:
-        typed = _guard(value, around)
-        if typed is not None:
-            data = orjson.dumps(value, None, _OPTIONS)
-            # The cheap search first: a caller's own key may look like one of our tags.
-            if len(data) <= MAX_BYTES - around * WRAPPER[1] and (
-                _DOLLAR not in data or b'"$iso:' not in data
-            ):
-                return Snapshot(data, (), typed)
+        form = json_form(value, around)
+        if form != NOT_JSON:
+            data = dump_json(value)
+            if len(data) <= MAX_BYTES - around * WRAPPER[1] and not has_tag(data):
+                return Snapshot(data, (), form == WITH_TUPLES)
     except (TypeError, ValueError, RuntimeError, MemoryError):
         # A key that is no str, a lone surrogate, a large int; or another thread changed it meanwhile.
         pass
@@ -71,14 +73,25 @@ def snapshot_params(params: Mapping[str, Any]) -> Snapshot:
     return snapshot(params)
 
 
-def _guard(value: Any, around: int) -> bool | None:
-    """Whether orjson writes the right bytes: None for no, else whether a tuple is among the values.
+def dump_json(value: Any) -> bytes:
+    """What orjson writes for a value that `json_form` allows. Raises `TypeError` and `ValueError` for
+    what only orjson sees: a key that is no string, a lone surrogate, an integer beyond 2^53."""
+    return orjson.dumps(value, None, JSON_OPTIONS)
+
+
+def has_tag(data: bytes) -> bool:
+    """Whether one of our tags may be in there, which a caller's own key may look like."""
+    return TAG_MARK in data and b'"$iso:' in data
+
+
+def json_form(value: Any, around: int = 0) -> int:
+    """Whether orjson writes the right bytes for it: `NOT_JSON`, `JSON` or `WITH_TUPLES`.
 
     It looks at containers, at what kind of things they hold and how long the strings are. A shared
-    container counts each time that it would be written.
+    container counts each time that it would be written. `around` as in `snapshot`.
     """
     kind = type(value)
-    typed = False
+    form = JSON
     if kind is dict:
         queue: list[Any] = [value.values()]
     elif kind is list:
@@ -102,24 +115,24 @@ def _guard(value: Any, around: int) -> bool | None:
             elif kind is float:
                 # Beyond these repr and orjson disagree on the exponent, or it is NaN.
                 if not (1e-4 <= child < 1e16 or -1e16 < child <= -1e-4 or child == 0.0):
-                    return None
+                    return NOT_JSON
             elif child is None or kind is bool:
                 pass
             elif kind is tuple:
-                typed = True
+                form = WITH_TUPLES
                 push(child)
             else:
-                return None
+                return NOT_JSON
         if len(queue) > _FEW:
-            return _guard_many(value, around)
+            return _form_of_many(value, around)
     most = MAX_NODES - around * WRAPPER[0]
-    return typed if chars <= MAX_BYTES and sum(map(len, queue)) < most else None
+    return form if chars <= MAX_BYTES and sum(map(len, queue)) < most else NOT_JSON
 
 
-def _guard_many(value: Any, around: int) -> bool | None:
+def _form_of_many(value: Any, around: int) -> int:
     """The same for a value of many containers: level by level, so that its depth is known, and with
     the length of keys, which sharing can make as large as that of strings."""
-    typed = type(value) is tuple
+    form = WITH_TUPLES if type(value) is tuple else JSON
     level = [value]
     nodes, chars, depth = 1 + around * WRAPPER[0], 0, 1 + around
     while level:
@@ -127,7 +140,7 @@ def _guard_many(value: Any, around: int) -> bool | None:
         for node in level:
             nodes += len(node)
             if nodes > MAX_NODES or chars > MAX_BYTES:
-                return None
+                return NOT_JSON
             children = node
             if type(node) is dict:
                 chars += sum(map(len, node))
@@ -142,14 +155,14 @@ def _guard_many(value: Any, around: int) -> bool | None:
                     deeper.append(child)
                 elif kind is float:
                     if not (1e-4 <= child < 1e16 or -1e16 < child <= -1e-4 or child == 0.0):
-                        return None
+                        return NOT_JSON
                 elif kind is tuple:
-                    typed = True
+                    form = WITH_TUPLES
                     deeper.append(child)
                 else:
-                    return None
+                    return NOT_JSON
         level = deeper
         depth += 1
         if depth > MAX_DEPTH and level:
-            return None
-    return None if chars > MAX_BYTES else typed
+            return NOT_JSON
+    return NOT_JSON if chars > MAX_BYTES else form

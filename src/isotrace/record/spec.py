@@ -7,12 +7,9 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any, Literal, get_args
 
-import orjson
-
 from isotrace.errors import UsageError
 from isotrace.record.annotations import return_annotation
 from isotrace.record.binding import make_binder
-from isotrace.record.lines import Form
 
 Effect = Literal["pure", "read", "idempotent_write", "write"]
 EFFECTS: tuple[str, ...] = get_args(Effect)
@@ -65,17 +62,15 @@ class SkillSpec:
         self.retry_on = retry_on
         self.backoff_s = backoff_s
         self.shape = shape_of(function)
-        self._bind = make_binder(function, method=method)
+        self.bind = make_binder(function, method=method)
         self._first = 1 if method else 0
-        facts = orjson.dumps({"kind": kind, "skill_name": self.name, "effect": effect})[1:-1]
-        # Filled in with the branch's prefix and the step's number.
-        self.started = Form("step_started", b'"lineage":%b%d],' + facts.replace(b"%", b"%%"), "params")
+        self.facts = {"kind": self.kind, "skill_name": self.name, "effect": effect}
 
     def params(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """The call's arguments by name. As they are, where the signature does not take them: the call
         is made all the same, and the function says so itself."""
         try:
-            return self._bind(*args, **kwargs)
+            return self.bind(*args, **kwargs)
         except TypeError:
             return {"args": list(args[self._first :]), "kwargs": kwargs}
 

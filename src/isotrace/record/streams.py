@@ -8,13 +8,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from isotrace.record.context import Ending, Step, enter_body, leave_body
-from isotrace.record.writer import SUCCESS, UNDELIVERED
+from isotrace.record.writer import UNDELIVERED
 
 if TYPE_CHECKING:
     from isotrace.record.recorder import Recorder
 
-_STREAM = b',"stream":true'
-_CLOSED = b',"closed_early":true' + UNDELIVERED
+_STREAM = {"stream": True}
+_CLOSED = {"closed_early": True, **UNDELIVERED}
 
 
 class LiveStream:
@@ -113,9 +113,9 @@ class LiveStream:
     async def _deliver_end(self, problem: BaseException) -> None:
         self._ended = True
         if isinstance(problem, StopAsyncIteration):
-            await self._recorder.deliver(self._success(None), self._duration_ms())
+            await self._recorder.deliver(self._success(None), self._took_ns())
         else:
-            await self._recorder.deliver_error(self._failure(problem), problem, self._duration_ms())
+            await self._recorder.deliver_error(self._failure(problem), problem, self._took_ns())
             raise problem
 
     def abandoned(self) -> None:
@@ -126,10 +126,10 @@ class LiveStream:
 
     def _success(self, result: Any) -> Ending:
         values = {} if result is None else {"outcome_data": self._writer.returned(self._step, result)}
-        return Ending(self._step, SUCCESS, values, _STREAM)
+        return Ending(self._step, {}, values, extra=_STREAM)
 
     def _closed_early(self) -> Ending:
-        return Ending(self._step, SUCCESS + _CLOSED, {}, _STREAM)
+        return Ending(self._step, _CLOSED, {}, extra=_STREAM)
 
     def _failure(self, error: BaseException, *, delivered: bool = True) -> Ending:
         ending = self._writer.failed(self._step, error, delivered=delivered)
@@ -139,8 +139,7 @@ class LiveStream:
     def _end(self, ending: Ending) -> None:
         if not self._ended:
             self._ended = True
-            ending.duration_ms = self._duration_ms()
-            self._writer.finish(ending)
+            self._writer.finish(ending, self._took_ns())
 
-    def _duration_ms(self) -> float:
-        return (self._now_ns() - self._started) / 1e6
+    def _took_ns(self) -> int:
+        return self._now_ns() - self._started

@@ -7,15 +7,15 @@ other completion; so a replay fires it in its recorded turn, without waiting.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import Context
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from isotrace.record.context import Ending, Step
 from isotrace.record.scheduler import Waiter
 from isotrace.record.spec import SkillSpec
-from isotrace.record.writer import SUCCESS, UNDELIVERED
+from isotrace.record.writer import UNDELIVERED
 
 if TYPE_CHECKING:
     from isotrace.record.recorder import Recorder
@@ -53,15 +53,13 @@ class RecordedTimer:
         # Outside of the run's context: waiting for its turn is not the run's activity.
         self._handle = loop.call_at(when, recorder.scheduler.offer, self._waiter, context=Context())
 
-    def _end(self, facts: bytes) -> None:
-        ending = Ending(self._step, facts, {})
-        ending.duration_ms = (self._now_ns() - self._started) / 1e6
-        self._recorder.writer.finish(ending)
+    def _end(self, facts: Mapping[str, Any]) -> None:
+        self._recorder.writer.finish(Ending(self._step, dict(facts), {}), self._now_ns() - self._started)
 
     def _fire(self) -> None:
         if not self._done:
             self._done = True
-            self._end(SUCCESS)
+            self._end({})
             self._fired()
 
     def cancel(self) -> None:
@@ -73,9 +71,12 @@ class RecordedTimer:
         self._end(_CANCELLED)
 
 
-_CANCELLED = (
-    b',"status":"failure","outcome_category":"CANCELLED","outcome_code":"CancelledError"' + UNDELIVERED
-)
+_CANCELLED = {
+    "status": "failure",
+    "outcome_category": "CANCELLED",
+    "outcome_code": "CancelledError",
+    **UNDELIVERED,
+}
 
 
 def _never(error: BaseException) -> None:

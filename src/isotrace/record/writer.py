@@ -7,8 +7,8 @@ recording of this run, not the agent.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
+from threading import get_ident
 from typing import Any
 
 import orjson
@@ -17,12 +17,21 @@ from isotrace.clock import Clock
 from isotrace.errors import IsotraceError
 from isotrace.hashing import SCHEME
 from isotrace.models import META_REPLAYABILITY
-from isotrace.record.context import Branch, Ending, RunEnding, RunInfo, Step
+from isotrace.record.context import Branch, Ending, RunEnding, RunInfo, Step, lineage_json
 from isotrace.record.journal import AnyJournal
-from isotrace.record.lines import Form
 from isotrace.record.outcomes import classify, error_value
 from isotrace.record.restore import can_restore
-from isotrace.record.snapshot import Snapshot, snapshot
+from isotrace.record.shapes import (
+    PLAIN,
+    STARTED,
+    SUCCEEDED,
+    VALUE_NAMES,
+    WRAPPED,
+    Facts,
+    named_facts,
+    succeeded_facts,
+)
+from isotrace.record.snapshot import JSON, Snapshot, json_form, snapshot
 from isotrace.record.spec import SkillSpec
 from isotrace.record.warned import warn
 
@@ -38,10 +47,7 @@ _RESTORE_CHECKS = 8
 _THREAD = "thread"
 
 _NONE: Mapping[str, bytes] = {}
-SUCCESS = b',"status":"success","outcome_category":"SUCCESS","outcome_code":null'
-UNDELIVERED = b',"delivered":false'
-_FINISHED = b'"lineage":%b%d]%b,"cost_cents":%b,"duration_ms":%.3f,"retry_count":%d'
-_SUCCEEDED = Form("step_finished", _FINISHED, "outcome_data")
+UNDELIVERED: Mapping[str, Any] = {"delivered": False}
 
 
 class RunWriter:
@@ -118,15 +124,15 @@ class RunWriter:
                 self._stop(error)
         return now
 
-    def _fill(self, form: Form, parts: tuple[Any, ...], data: bytes, slot: str) -> int:
-        """`append` for an event that a form was made for."""
-        now = self._now_us()
+    def _append_json(self, type_: str, now: int, facts: Facts, value: Any, slot: str) -> bool:
+        """The same for an event of `isotrace.record.shapes`, at this time. False, and nothing is
+        written, where the value needs a snapshot."""
         if self._open:
             try:
-                self.journal.append_form(form, now, parts, data, slot)
+                return self.journal.append_json(type_, now, facts, value, slot)
             except (IsotraceError, OSError) as error:
                 self._stop(error)
-        return now
+        return True
 
     def _stop(self, error: BaseException) -> None:
         self._open = False
@@ -137,77 +143,104 @@ class RunWriter:
 
     def begin(self, spec: SkillSpec, branch: Branch, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Step:
         """The step's intent: on disk before its effect can happen."""
-        number = branch.next_step()
-        step = Step(spec, branch, number)
-        params = safe_snapshot(spec.params(args, kwargs))
-        if params.losses:
-            self._note_losses(spec, "params", params)
-        control = branch.control
-        if control.thread != threading.get_ident() or not control.ordered:
-            step.marks.append(_THREAD)
-            self.note(f"thread: {spec.name} was called from a thread that isotrace does not order")
+        step = Step(spec, branch, (*branch.path, branch.next_step()))
         self._steps += 1
-        branch.last_us = self._fill(spec.started, (branch.prefix_json, number), params.data, spec.name)
+        control = branch.control
+        if control.thread != get_ident() or not control.ordered:
+            step.marks = (_THREAD,)
+            self.note(f"thread: {spec.name} was called from a thread that isotrace does not order")
+        try:
+            params = spec.bind(*args, **kwargs)
+        except TypeError:
+            params = spec.params(args, kwargs)
+        branch.last_us = now = self._now_us()
+        facts = (step.lineage, spec.facts)
+        if not (json_form(params) and self._append_json(STARTED, now, facts, params, spec.name)):
+            snap = safe_snapshot(params)
+            self._note_losses(spec, "params", snap)
+            named = _facts(named_facts(facts))
+            branch.last_us = self.append(STARTED, named, {VALUE_NAMES[STARTED]: snap.data}, spec.name)
         return step
+
+    def finish_at_once(self, step: Step, value: Any, took_ns: int, bits: int = 0) -> None:
+        """The end of a step that returned, and did not have to wait for its turn."""
+        if json_form(value, 1) == JSON and not (step.marks or step.child_run_id or step.attempts):
+            spec, branch = step.spec, step.branch
+            said = bits | PLAIN if spec.annotated else bits
+            kept = value
+            if type(value) is not dict:
+                said, kept = said | WRAPPED, {"value": value}
+            branch.last_us = now = self._now_us()
+            step.ended = True
+            facts = (step.lineage, said, step.cost_cents, took_ns)
+            if self._append_json(SUCCEEDED, now, facts, kept, spec.name):
+                return
+            step.ended = False
+        ending = self.succeeded(step, value)
+        ending.bits = bits | (ending.bits or 0)
+        self.finish(ending, took_ns)
 
     def succeeded(self, step: Step, value: Any) -> Ending:
         """The end of a step that returned. The value is snapshotted now, written when delivered."""
         snap = safe_snapshot(value, around=1)
-        facts, data = SUCCESS, snap.data
-        if snap.typed or snap.losses or step.spec.annotated:
-            facts += self._type_facts(step, "outcome", value, snap)
-        # A tag is no dictionary of the agent's.
-        if data[:1] == b"{" and (type(value) is dict or data[:7] != b'{"$iso:'):
-            return Ending(step, facts, {"outcome_data": data})
-        return Ending(step, facts + b',"wrapped":true', {"outcome_data": b'{"value":%b}' % data})
-
-    def _type_facts(self, step: Step, what: str, value: Any, snap: Snapshot) -> bytes:
-        """What a replay has to know of the value's type; what speaks against one is noted."""
-        spec = step.spec
+        bits = 0
         if snap.losses:
-            self._note_losses(spec, what, snap)
-        elif snap.typed:
-            key = (spec.name, type(value))
-            checks = self._checks.get(key, 0)
-            if checks < _RESTORE_CHECKS:
-                self._checks[key] = checks + 1
-                if reason := _why_not(value, spec.annotation):
-                    self.note(f"{what} of {spec.name}: {reason}")
-        elif spec.annotated:
-            # Plain JSON, whatever the annotation says: it must come back as that.
-            return b',"plain":true'
-        return b""
+            self._note_losses(step.spec, "outcome", snap)
+        elif not self._comes_back(step.spec, "outcome", value, snap):
+            bits = PLAIN
+        data = snap.data
+        # A tag is no dictionary of the agent's.
+        if data[:1] != b"{" or (data[:7] == b'{"$iso:' and type(value) is not dict):
+            bits, data = bits | WRAPPED, b'{"value":%b}' % data
+        return Ending(step, {}, {VALUE_NAMES[SUCCEEDED]: data}, bits=bits)
+
+    def _comes_back(self, spec: SkillSpec, what: str, value: Any, snap: Snapshot) -> bool:
+        """Whether a replay has to go by the annotation to give this value back. What speaks against
+        that is noted. False: it is plain JSON, whatever the annotation says, and comes back as that."""
+        if not snap.typed:
+            return not spec.annotated
+        key = (spec.name, type(value))
+        checks = self._checks.get(key, 0)
+        if checks < _RESTORE_CHECKS:
+            self._checks[key] = checks + 1
+            if reason := _why_not(value, spec.annotation):
+                self.note(f"{what} of {spec.name}: {reason}")
+        return True
 
     def failed(self, step: Step, error: BaseException, *, delivered: bool = True) -> Ending:
         """The end of a step that raised; `delivered=False` where the agent itself ended it."""
         category, code = classify(error)
-        facts = b',"status":"failure","outcome_category":"%b","outcome_code":%b' % (
-            category.encode(),
-            orjson.dumps(code),
-        )
+        facts = {"status": "failure", "outcome_category": category, "outcome_code": code}
         if not delivered:
-            facts += UNDELIVERED
+            facts |= UNDELIVERED
         return Ending(step, facts, {"error": safe_snapshot(error_value(error)).data})
 
-    def finish(self, ending: Ending) -> None:
+    def finish(self, ending: Ending, took_ns: int) -> None:
         """Writes the end of a step. From here on a crash can't lose it."""
         step = ending.step
         branch, slot = step.branch, step.spec.name
-        said = ending.facts + ending.extra
+        step.ended = True
+        if ending.bits is not None and not (ending.extra or step.marks or step.child_run_id or step.attempts):
+            branch.last_us = now = self._now_us()
+            facts = (step.lineage, ending.bits, step.cost_cents, took_ns)
+            value = orjson.Fragment(ending.values[VALUE_NAMES[SUCCEEDED]])
+            if self._append_json(SUCCEEDED, now, facts, value, slot):
+                return
+        branch.last_us = self.append("step_finished", self._end_facts(ending, took_ns), ending.values, slot)
+
+    def _end_facts(self, ending: Ending, took_ns: int) -> bytes:
+        step = ending.step
+        usual = succeeded_facts(step.lineage, ending.bits or 0, step.cost_cents, took_ns)
+        rest = {name: usual.pop(name) for name in ("cost_cents", "duration_ms")}
+        facts = {**usual, **ending.facts, **ending.extra, **rest, "retry_count": step.attempts}
         if step.child_run_id is not None:
-            said += b',"child_run_id":%b' % orjson.dumps(step.child_run_id)
+            facts["child_run_id"] = step.child_run_id
         if step.marks:
-            said += b',"marks":%b' % orjson.dumps(step.marks)
+            facts["marks"] = list(step.marks)
             for mark in step.marks:
                 if mark != _THREAD:  # noted when the step began
                     self.note(f"{step.spec.name}: {mark}")
-        cost = orjson.dumps(step.cost_cents)
-        parts = (branch.prefix_json, step.number, said, cost, ending.duration_ms, step.attempts)
-        outcome = ending.values.get("outcome_data")
-        if outcome is not None:
-            branch.last_us = self._fill(_SUCCEEDED, parts, outcome, slot)
-        else:
-            branch.last_us = self.append("step_finished", _FINISHED % parts, ending.values, slot)
+        return _facts(facts)
 
     def attempt_failed(self, step: Step, error: BaseException) -> None:
         """An attempt inside a step failed and will be made again."""
@@ -227,11 +260,15 @@ class RunWriter:
         """Facts and values of one piece of a stream, as it is now. `sent`: what the agent had sent in."""
         # It will stand in the list of chunks, and that in the outcome.
         snap = safe_snapshot(item, around=2)
-        facts = b'"lineage":%b,"index":%d' % (step.lineage_json, index)
+        facts = b'"lineage":%b,"index":%d' % (lineage_json(step.lineage), index)
         values = {"chunk": snap.data}
+        if snap.losses:
+            self._note_losses(step.spec, "chunk", snap)
+        elif not self._comes_back(step.spec, "chunk", item, snap):
+            facts += b',"plain":true'
         if sent is not None:
             values["sent"] = self._kept(f"value sent into {step.spec.name}", sent)
-        return facts + self._type_facts(step, "chunk", item, snap), values
+        return facts, values
 
     def add_chunk(self, step: Step, chunk: tuple[bytes, dict[str, bytes]]) -> None:
         """Writes one piece of a stream."""

@@ -65,6 +65,8 @@ def _finished(step: TraceStep, position: int) -> Event:
         facts["delivered"] = False
     if context and "closed_early" in context.marks:
         facts |= {"closed_early": True, "delivered": False}
+    if context and context.at_once:
+        facts["at_once"] = True
     values: dict[str, bytes | Erased] = {}
     if step.outcome_data is not None:
         values["outcome_data"] = _data(step.outcome_data)

@@ -271,7 +271,11 @@ class Player:
             with self._outside():
                 return await spec.function(*args, **kwargs)
         step = self.match(spec, branch, args, kwargs)
-        await self.turn(branch, step, "end")
+        if step.at_once:
+            self.scheduler.served((step.lineage, "end"))
+            self.ended(branch, step)
+        else:
+            await self.turn(branch, step, "end")
         return self._outcome(spec, step)
 
     def _is_the_run(self, spec: SkillSpec) -> bool:

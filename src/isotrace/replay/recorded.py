@@ -48,6 +48,11 @@ class RecordedStep:
         """Whether its end was handed to the agent; False where the agent's own code ended it."""
         return self.finished is not None and self.finished.facts.get("delivered", True) is not False
 
+    @property
+    def at_once(self) -> bool:
+        """Whether it was awaited without waiting for anything, so that its end came without a turn."""
+        return self.finished is not None and self.finished.facts.get("at_once") is True
+
     def delivers(self, what: int | str) -> bool:
         """Whether this part of it was handed to the agent: its end, or the chunk of this number."""
         return self.delivered if what == "end" else True
