@@ -25,15 +25,20 @@ def nested(depth: int) -> Any:
     return value
 
 
+# A million nodes are converted, written, read and hashed one by one: seconds each time.
+MANY_NODES = "as many nodes as can be"
+
 EDGES = {
     "as deep as can be": nested(MAX_DEPTH),
     "too deep": nested(5000),
-    "as many nodes as can be": [0] * (MAX_NODES - 1),
+    MANY_NODES: [0] * (MAX_NODES - 1),
     "as many bytes as can be": "z" * (MAX_BYTES - 5),
 }
 
 
-@pytest.mark.parametrize("edge", EDGES)
+@pytest.mark.parametrize(
+    "edge", [pytest.param(edge, marks=[pytest.mark.slow] * (edge == MANY_NODES)) for edge in EDGES]
+)
 @pytest.mark.parametrize("how", ["returned", "yielded", "returned by a generator"])
 def test_a_value_at_the_limits_is_sealed(lab: Lab, edge: str, how: str) -> None:
     """The wrapped outcome is within the limits, and a part that had to be cut is named in the grade."""
@@ -80,7 +85,11 @@ def test_an_input_and_a_result_that_were_cut_are_cut_alike_in_a_replay(lab: Lab,
 
 
 @pytest.mark.parametrize(
-    ("chunk", "count"), [("z" * (7 << 20), 10), ([0] * 100_000, 11)], ids=["bytes", "nodes"]
+    ("chunk", "count"),
+    [
+        pytest.param("z" * (7 << 20), 10, id="bytes"),
+        pytest.param([0] * 100_000, 11, id="nodes", marks=pytest.mark.slow),
+    ],
 )
 def test_a_stream_beyond_the_limits_is_kept_whole(tmp_path: Path, chunk: Any, count: int) -> None:
     """Each chunk is small; what they add up to has no digest, and everything else that a run has."""
@@ -106,6 +115,7 @@ def test_a_stream_beyond_the_limits_is_kept_whole(tmp_path: Path, chunk: Any, co
         store.close()
 
 
+@pytest.mark.slow
 def test_params_that_grow_beyond_the_limits_by_the_stand_ins_of_ids_stay_as_they_were(lab: Lab) -> None:
     calls = [{"id": f"call_{n}", "type": "function", "function": {"name": "x"}} for n in range(10)]
 
@@ -124,6 +134,7 @@ def test_params_that_grow_beyond_the_limits_by_the_stand_ins_of_ids_stay_as_they
     verify(taken.ledger)
 
 
+@pytest.mark.slow
 def test_numbers_that_are_longer_in_canonical_form_leave_a_step_without_a_digest(lab: Lab) -> None:
     @skill(effect="read")
     def tool(numbers: list[float], text: str) -> dict[str, Any]:
