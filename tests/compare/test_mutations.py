@@ -30,6 +30,16 @@ class Mutant:
     rules: Rules | None = None
 
 
+def exact_only(*facts: Any, **more: Any) -> Mutant:
+    """A mutant that level `exact` alone tells from the original."""
+    return Mutant(*facts, levels=("exact",), unseen=("decisions", "skeleton", "outcome"), **more)
+
+
+def no_skeleton(*facts: Any, **more: Any) -> Mutant:
+    """A mutant whose skeleton is that of the original."""
+    return Mutant(*facts, unseen=("skeleton", "outcome"), **more)
+
+
 Mutation = Callable[[TraceRecord], Iterator[Mutant]]
 MUTATIONS: dict[str, Mutation] = {}
 
@@ -134,9 +144,7 @@ def a_step_ends_before_it_starts(record: TraceRecord) -> Iterator[Mutant]:
 def params_are_erased(record: TraceRecord) -> Iterator[Mutant]:
     for index, mutant, step in each(record):
         step.params = Erased("ab" * 32)  # type: ignore[assignment]  # what erasing leaves there
-        yield Mutant(
-            mutant, Code.RECORD_GAP, index, ["/params"], Verdict.INCONCLUSIVE, unseen=("skeleton", "outcome")
-        )
+        yield no_skeleton(mutant, Code.RECORD_GAP, index, ["/params"], Verdict.INCONCLUSIVE)
 
 
 @mutation
@@ -144,15 +152,7 @@ def an_outcome_is_erased(record: TraceRecord) -> Iterator[Mutant]:
     for index, mutant, step in each(record):
         step.outcome_data = Erased("ab" * 32)  # type: ignore[assignment]  # what erasing leaves there
         pointers = ["/outcome_data"]
-        yield Mutant(
-            mutant,
-            Code.RECORD_GAP,
-            index,
-            pointers,
-            Verdict.INCONCLUSIVE,
-            levels=("exact",),
-            unseen=("decisions", "skeleton", "outcome"),
-        )
+        yield exact_only(mutant, Code.RECORD_GAP, index, pointers, Verdict.INCONCLUSIVE)
 
 
 @mutation
@@ -161,15 +161,7 @@ def a_chunk_is_erased(record: TraceRecord) -> Iterator[Mutant]:
         if step.outcome_data and "chunks" in step.outcome_data:
             step.outcome_data["chunks"][1] = Erased("ab" * 32)
             pointers = ["/outcome_data/chunks/1"]
-            yield Mutant(
-                mutant,
-                Code.RECORD_GAP,
-                index,
-                pointers,
-                Verdict.INCONCLUSIVE,
-                levels=("exact",),
-                unseen=("decisions", "skeleton", "outcome"),
-            )
+            yield exact_only(mutant, Code.RECORD_GAP, index, pointers, Verdict.INCONCLUSIVE)
 
 
 @mutation
@@ -191,21 +183,14 @@ def the_input_is_another(record: TraceRecord) -> Iterator[Mutant]:
     # Equal paths match: beside them another input is only worth a remark.
     common = (Code.INPUT_CHANGED, None, ["/input/never"])
     yield Mutant(mutant, *common, Verdict.MATCH, Severity.WARNING, levels=("decisions", "skeleton"))
-    yield Mutant(mutant, *common, levels=("exact",), unseen=("decisions", "skeleton", "outcome"))
+    yield exact_only(mutant, *common)
 
 
 @mutation
 def the_plan_is_another(record: TraceRecord) -> Iterator[Mutant]:
     mutant = copy.deepcopy(record)
     mutant.plan.append({"goal": "sell"})
-    yield Mutant(
-        mutant,
-        Code.INPUT_CHANGED,
-        None,
-        [f"/plan/{len(record.plan)}"],
-        levels=("exact",),
-        unseen=("decisions", "skeleton", "outcome"),
-    )
+    yield exact_only(mutant, Code.INPUT_CHANGED, None, [f"/plan/{len(record.plan)}"])
 
 
 @mutation
@@ -213,15 +198,7 @@ def python_is_another(record: TraceRecord) -> Iterator[Mutant]:
     mutant = copy.deepcopy(record)
     assert mutant.context is not None
     mutant.context.environment = {**mutant.context.environment, "python": "3.14.0"}
-    yield Mutant(
-        mutant,
-        Code.RUNTIME_MISMATCH,
-        None,
-        ["/python"],
-        Verdict.MATCH,
-        Severity.WARNING,
-        unseen=("skeleton", "outcome"),
-    )
+    yield no_skeleton(mutant, Code.RUNTIME_MISMATCH, None, ["/python"], Verdict.MATCH, Severity.WARNING)
 
 
 # --- C ----------------------------------------------------------------------------------
@@ -232,14 +209,7 @@ def a_step_is_of_another_kind(record: TraceRecord) -> Iterator[Mutant]:
     for index, mutant, step in each(record):
         context(step).kind = "retrieval"
         step.params = {"never": "seen"}
-        yield Mutant(
-            mutant,
-            Code.KIND_CHANGED,
-            index,
-            [],
-            levels=("decisions", "exact"),
-            unseen=("skeleton", "outcome"),
-        )
+        yield no_skeleton(mutant, Code.KIND_CHANGED, index, [])
 
 
 @mutation
@@ -253,7 +223,7 @@ def a_step_calls_another_skill(record: TraceRecord) -> Iterator[Mutant]:
 def a_param_is_added(record: TraceRecord) -> Iterator[Mutant]:
     for index, mutant, step in each(record):
         step.params["a/b~c"] = 1
-        yield Mutant(mutant, Code.PARAMS_CHANGED, index, ["/a~1b~0c"], unseen=("skeleton", "outcome"))
+        yield no_skeleton(mutant, Code.PARAMS_CHANGED, index, ["/a~1b~0c"])
 
 
 @mutation
@@ -261,7 +231,7 @@ def a_param_has_another_value(record: TraceRecord) -> Iterator[Mutant]:
     for index, mutant, step in each(record):
         for name in step.params:
             step.params[name] = "never seen"
-            yield Mutant(mutant, Code.PARAMS_CHANGED, index, [f"/{name}"], unseen=("skeleton", "outcome"))
+            yield no_skeleton(mutant, Code.PARAMS_CHANGED, index, [f"/{name}"])
             break
 
 
@@ -332,15 +302,7 @@ def parallel_steps_take_turns_otherwise(record: TraceRecord) -> Iterator[Mutant]
             mutant = copy.deepcopy(record)
             setattr(context(mutant.steps[index]), name, later)
             setattr(context(mutant.steps[other]), its_name, seq)
-            yield Mutant(
-                mutant,
-                Code.SCHEDULE_CHANGED,
-                index,
-                [],
-                Verdict.MATCH,
-                Severity.WARNING,
-                unseen=("skeleton", "outcome"),
-            )
+            yield no_skeleton(mutant, Code.SCHEDULE_CHANGED, index, [], Verdict.MATCH, Severity.WARNING)
 
 
 # --- O ----------------------------------------------------------------------------------
@@ -361,14 +323,7 @@ def something_else_comes_back(record: TraceRecord) -> Iterator[Mutant]:
     for index, mutant, step in each(record):
         if step.status is TraceStatus.SUCCESS and step.outcome_data is not None:
             step.outcome_data["never"] = "seen"
-            yield Mutant(
-                mutant,
-                Code.OUTPUT_CHANGED,
-                index,
-                ["/never"],
-                levels=("exact",),
-                unseen=("decisions", "skeleton", "outcome"),
-            )
+            yield exact_only(mutant, Code.OUTPUT_CHANGED, index, ["/never"])
 
 
 @mutation
@@ -376,9 +331,7 @@ def a_success_has_another_code(record: TraceRecord) -> Iterator[Mutant]:
     for index, mutant, step in each(record):
         if step.status is TraceStatus.SUCCESS:
             step.outcome_code = "201"
-            yield Mutant(
-                mutant, Code.OUTPUT_CHANGED, index, ["/outcome_code"], unseen=("skeleton", "outcome")
-            )
+            yield no_skeleton(mutant, Code.OUTPUT_CHANGED, index, ["/outcome_code"])
 
 
 @mutation
@@ -386,13 +339,7 @@ def a_failure_is_another(record: TraceRecord) -> Iterator[Mutant]:
     for index, mutant, step in each(record):
         if step.status is TraceStatus.FAILURE:
             step.outcome_category, step.outcome_code = "RESOURCE", "MemoryError"
-            yield Mutant(
-                mutant,
-                Code.ERROR_CHANGED,
-                index,
-                ["/outcome_category", "/outcome_code"],
-                unseen=("skeleton", "outcome"),
-            )
+            yield no_skeleton(mutant, Code.ERROR_CHANGED, index, ["/outcome_category", "/outcome_code"])
 
 
 @mutation
@@ -400,21 +347,14 @@ def a_failure_brings_other_content(record: TraceRecord) -> Iterator[Mutant]:
     for index, mutant, step in each(record):
         if step.status is TraceStatus.FAILURE:
             step.outcome_data = {"body": "no"}
-            yield Mutant(
-                mutant,
-                Code.ERROR_CHANGED,
-                index,
-                ["/outcome_data"],
-                levels=("exact",),
-                unseen=("decisions", "skeleton", "outcome"),
-            )
+            yield exact_only(mutant, Code.ERROR_CHANGED, index, ["/outcome_data"])
 
 
 @mutation
 def one_more_attempt_is_made(record: TraceRecord) -> Iterator[Mutant]:
     for index, mutant, step in each(record):
         step.retry_count += 1
-        yield Mutant(mutant, Code.RETRIES_CHANGED, index, ["/retry_count"], unseen=("skeleton", "outcome"))
+        yield no_skeleton(mutant, Code.RETRIES_CHANGED, index, ["/retry_count"])
 
 
 @mutation
@@ -423,14 +363,7 @@ def an_attempt_fails_otherwise(record: TraceRecord) -> Iterator[Mutant]:
         if context(step).attempts:
             context(step).attempts[-1]["outcome_code"] = "500"
             pointers = [f"/context/attempts/{len(context(step).attempts) - 1}/outcome_code"]
-            yield Mutant(
-                mutant,
-                Code.RETRIES_CHANGED,
-                index,
-                pointers,
-                levels=("exact",),
-                unseen=("decisions", "skeleton", "outcome"),
-            )
+            yield exact_only(mutant, Code.RETRIES_CHANGED, index, pointers)
 
 
 @mutation
@@ -444,15 +377,7 @@ def a_stream_comes_in_other_chunks(record: TraceRecord) -> Iterator[Mutant]:
         else:
             continue
         common = (Verdict.MATCH, Severity.INFO)
-        yield Mutant(
-            mutant,
-            Code.STREAM_CHANGED,
-            index,
-            ["/chunks"],
-            *common,
-            levels=("exact",),
-            unseen=("decisions", "skeleton", "outcome"),
-        )
+        yield exact_only(mutant, Code.STREAM_CHANGED, index, ["/chunks"], *common)
 
 
 @mutation
@@ -461,14 +386,7 @@ def a_stream_is_closed_early(record: TraceRecord) -> Iterator[Mutant]:
         if step.outcome_data and "chunks" in step.outcome_data:
             del step.outcome_data["chunks"][-1]
             context(step).marks.append("closed_early")
-            yield Mutant(
-                mutant,
-                Code.STREAM_CHANGED,
-                index,
-                ["/chunks"],
-                levels=("exact",),
-                unseen=("decisions", "skeleton", "outcome"),
-            )
+            yield exact_only(mutant, Code.STREAM_CHANGED, index, ["/chunks"])
 
 
 @mutation
