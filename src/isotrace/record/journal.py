@@ -135,7 +135,8 @@ class Journal:
         with self._lock:
             if self._broken is not None:
                 return self._refuse()
-            return self._write(self._lines.event(self._seq, type_, time_us, facts, values, slot))
+            self._write(self._lines.event(self._seq, type_, time_us, facts, values, slot))
+            return self._seq - 1
 
     def append_json(self, type_: str, time_us: int, facts: Facts, value: Any, slot: str = "") -> bool:
         """`append` for an event of `isotrace.record.shapes` with a value that `is_json` calls JSON.
@@ -157,22 +158,22 @@ class Journal:
             raise JournalError("this journal takes no more events", where=str(self.path), got=self._broken)
         return -1
 
-    def _write(self, line: bytes) -> int:
-        if len(line) > MAX_LINE:
+    def _write(self, line: bytes) -> None:
+        size = len(line)
+        if size > MAX_LINE:
             self._broken = "an event was too long"
-            raise JournalError(self._broken, where=str(self.path), got=f"{len(line)} bytes")
+            raise JournalError(self._broken, where=str(self.path), got=f"{size} bytes")
         try:
             written = os.write(self._fd, line)
-            if written != len(line):
+            if written != size:
                 _write_all(self._fd, line[written:])
             if self._sync:
                 os.fdatasync(self._fd)
         except OSError as error:
             self._take_back(error)
             raise _failure("an event can't be written", self.path, error) from error
-        self._size += len(line)
+        self._size += size
         self._seq += 1
-        return self._seq - 1
 
     def _take_back(self, error: OSError) -> None:
         self._broken = error.strerror or str(error)
