@@ -84,17 +84,38 @@ def make_events(
 
     `facts` are added to those of `run_started`.
     """
-    events: list[Event] = []
+    writer = _Writer(started_us, step_us)
+    writer.add(
+        "run_started",
+        _identity(run_id, tenant_id, agent_id, correlation_id or run_id, seed) | dict(facts or {}),
+        plan=list(plan) or None,
+        input=input,
+        metadata=dict(metadata or {}) or None,
+    )
+    for index, call in enumerate(steps):
+        lineage = list(call.lineage) if call.lineage is not None else [index]
+        writer.step(call, lineage)
+        for breach in violations:
+            if breach.step == index:
+                writer.violation(breach, lineage=lineage)
+    for breach in violations:
+        if breach.step is None:
+            writer.violation(breach)
+    if status == "aborted":
+        writer.add("run_aborted", {"reason": "the process ended"})
+    else:
+        writer.add("run_finished", {"status": status, "step_count": len(steps)}, result=result)
+    return writer.events
 
-    def add(kind: str, said: dict[str, Any], **values: Any) -> None:
-        kept = {name: value_bytes(value) for name, value in values.items() if value is not None}
-        events.append(Event(len(events), kind, started_us + len(events) * step_us, said, dict(kept)))
 
-    opening = {
+def _identity(
+    run_id: str, tenant_id: str, agent_id: str | None, correlation_id: str, seed: int
+) -> dict[str, Any]:
+    return {
         "scheme": SCHEME,
         "run_id": run_id,
         "origin_run_id": run_id,
-        "correlation_id": correlation_id or run_id,
+        "correlation_id": correlation_id,
         "tenant_id": tenant_id,
         "agent_id": agent_id,
         "seed": seed,
@@ -102,51 +123,48 @@ def make_events(
         "entry_point": None,
         "parent": None,
     }
-    add(
-        "run_started",
-        opening | dict(facts or {}),
-        plan=list(plan) or None,
-        input=input,
-        metadata=dict(metadata or {}) or None,
-    )
-    for index, call in enumerate(steps):
-        lineage = list(call.lineage) if call.lineage is not None else [index]
-        _add_step(add, call, lineage)
-        for breach in violations:
-            if breach.step == index:
-                add("violation", {"lineage": lineage, "policy_id": breach.policy_id}, reason=breach.reason)
-    for breach in violations:
-        if breach.step is None:
-            add("violation", {"policy_id": breach.policy_id}, reason=breach.reason)
-    if status == "aborted":
-        add("run_aborted", {"reason": "the process ended"})
-    else:
-        add("run_finished", {"status": status, "step_count": len(steps)}, result=result)
-    return events
 
 
-def _add_step(add: Any, call: Call, lineage: list[Any]) -> None:
-    started = {"lineage": lineage, "kind": call.kind, "skill_name": call.skill, "effect": call.effect}
-    add("step_started", started, params=dict(call.params), raw_ids=dict(call.raw_ids) or None)
-    for index, chunk in enumerate(call.chunks):
-        add("step_chunk", {"lineage": lineage, "index": index}, chunk=chunk)
-    if not call.finished:
-        return
-    outcome = call.outcome
-    if outcome is not None and not isinstance(outcome, dict):
-        outcome = {"value": outcome}
-    finished = {
-        "lineage": lineage,
-        "status": call.status,
-        "outcome_category": call.category,
-        "outcome_code": call.code,
-        "cost_cents": call.cost_cents,
-        "duration_ms": call.duration_ms,
-        "retry_count": call.retry_count,
-    }
-    if call.chunks:
-        finished["stream"] = True
-    add("step_finished", finished, outcome_data=outcome, error=call.error)
+class _Writer:
+    """Appends events, each with the next number and a moment later."""
+
+    def __init__(self, started_us: int, step_us: int) -> None:
+        self.events: list[Event] = []
+        self._started_us = started_us
+        self._step_us = step_us
+
+    def add(self, kind: str, facts: dict[str, Any], **values: Any) -> None:
+        seq = len(self.events)
+        kept: dict[str, Any] = {
+            name: value_bytes(value) for name, value in values.items() if value is not None
+        }
+        self.events.append(Event(seq, kind, self._started_us + seq * self._step_us, facts, kept))
+
+    def violation(self, breach: Breach, **place: Any) -> None:
+        self.add("violation", {**place, "policy_id": breach.policy_id}, reason=breach.reason)
+
+    def step(self, call: Call, lineage: list[Any]) -> None:
+        started = {"lineage": lineage, "kind": call.kind, "skill_name": call.skill, "effect": call.effect}
+        self.add("step_started", started, params=dict(call.params), raw_ids=dict(call.raw_ids) or None)
+        for index, chunk in enumerate(call.chunks):
+            self.add("step_chunk", {"lineage": lineage, "index": index}, chunk=chunk)
+        if not call.finished:
+            return
+        outcome = call.outcome
+        if outcome is not None and not isinstance(outcome, dict):
+            outcome = {"value": outcome}
+        finished = {
+            "lineage": lineage,
+            "status": call.status,
+            "outcome_category": call.category,
+            "outcome_code": call.code,
+            "cost_cents": call.cost_cents,
+            "duration_ms": call.duration_ms,
+            "retry_count": call.retry_count,
+        }
+        if call.chunks:
+            finished["stream"] = True
+        self.add("step_finished", finished, outcome_data=outcome, error=call.error)
 
 
 def make_run(run_id: str = "run-1", *, run_seed: bytes | None = None, **more: Any) -> SealedRun:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Any, ClassVar
 
 from isotrace.contracts import RunItem
 from isotrace.errors import RecordGapError
@@ -34,52 +35,46 @@ class KeepsTheBytes(Mutant):
 
 
 class _KeepsPart(Mutant):
-    """Erases the ledger, and keeps a part of what was derived from it before."""
+    """Erases the ledger, and keeps a part of it, or of what was derived from it, as it was before."""
+
+    part: ClassVar[tuple[str, str]]
+    """`ledger` or `projection`, and the field of it that is kept."""
 
     def erase(self, run_id: str, targets: Iterable[ValueKey], *, tenant_id: str, reason: str) -> None:
-        before = self._find(run_id, tenant_id).run
+        of, name = self.part
+        before = getattr(getattr(self._find(run_id, tenant_id).run, of), name)
         super().erase(run_id, targets, tenant_id=tenant_id, reason=reason)
         kept = self._find(run_id, tenant_id)
-        kept.run = self._with_part(kept.run, before)
-
-    def _with_part(self, after: SealedRun, before: SealedRun) -> SealedRun:
-        raise NotImplementedError
+        stale: dict[str, Any] = {of: replace(getattr(kept.run, of), **{name: before})}
+        kept.run = replace(kept.run, **stale)
 
 
 class KeepsTheDigests(_KeepsPart):
     """Hashes that could confirm a guess stay after erasing."""
 
     caught_by = "test_erasing_params_takes_the_hash_the_path_from_there_on_and_the_signature"
-
-    def _with_part(self, after: SealedRun, before: SealedRun) -> SealedRun:
-        return replace(after, projection=replace(after.projection, steps=before.projection.steps))
+    part = ("projection", "steps")
 
 
 class KeepsTheSignature(_KeepsPart):
     """The signature, which an erased value's hash went into, stays."""
 
     caught_by = "test_erasing_params_takes_the_hash_the_path_from_there_on_and_the_signature"
-
-    def _with_part(self, after: SealedRun, before: SealedRun) -> SealedRun:
-        return replace(after, projection=replace(after.projection, signature=before.projection.signature))
+    part = ("projection", "signature")
 
 
 class KeepsTheSeed(_KeepsPart):
     """The seed, which gives the salt of the erased value, stays."""
 
     caught_by = "test_the_seed_goes_and_only_the_salts_of_what_is_left_stay"
-
-    def _with_part(self, after: SealedRun, before: SealedRun) -> SealedRun:
-        return replace(after, ledger=replace(after.ledger, seed=before.ledger.seed))
+    part = ("ledger", "seed")
 
 
 class KeepsTheMetadata(_KeepsPart):
     """Erased metadata is still listed and found."""
 
     caught_by = "test_erased_metadata_is_no_longer_listed_nor_found"
-
-    def _with_part(self, after: SealedRun, before: SealedRun) -> SealedRun:
-        return replace(after, projection=replace(after.projection, metadata=before.projection.metadata))
+    part = ("projection", "metadata")
 
 
 class ErasesToNull(Mutant):
