@@ -173,10 +173,10 @@ def test_of_two_long_texts_the_sentence_shows_where_they_part() -> None:
         (findings.extra_step(1, (1,), "pay", {}), "EXTRA_STEP: pay is not in the original"),
         (findings.missing_step(1, (1,), "pay", {}), "MISSING_STEP: pay is not in the replay"),
         (
-            findings.early_end(3, (3,), 5, 3, left=["a", "b"]),
+            findings.early_end(3, (3,), (5, 3), ["a", "b"]),
             "EARLY_END: step count: 5 → 3; not reached: 2 steps (a, b)",
         ),
-        (findings.late_end(5, (5,), 5, 6, left=["a"]), "LATE_END: step count: 5 → 6; added: a"),
+        (findings.late_end(5, (5,), (5, 6), ["a"]), "LATE_END: step count: 5 → 6; added: a"),
         (
             findings.reordered(1, (1,), ["b"], "a", "b", original_index=4, replay_index=1),
             "REORDERED: b comes earlier: step 4 → 1",
@@ -237,8 +237,8 @@ def test_a_side_without_the_step_has_no_index() -> None:
         for found in (
             findings.extra_step(2, (), "a", {}),
             findings.missing_step(2, (), "a", {}),
-            findings.early_end(2, (), 3, 2),
-            findings.late_end(2, (), 2, 3),
+            findings.early_end(2, (), (3, 2)),
+            findings.late_end(2, (), (2, 3)),
             findings.skill_changed(2, (), "a", "b"),
             findings.skill_changed(2, (), "a", "b", replay_index=7),
         )

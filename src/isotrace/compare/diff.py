@@ -297,9 +297,9 @@ class _Comparison:
         names = [step.skill_name for step in left or added]
         if left:
             at = left[0].step_index
-            return findings.early_end(start, lineage_of(left[0]), *counts, left=names, original_index=at)
+            return findings.early_end(start, lineage_of(left[0]), counts, names, original_index=at)
         at = added[0].step_index
-        return findings.late_end(start, lineage_of(added[0]), *counts, left=names, replay_index=at)
+        return findings.late_end(start, lineage_of(added[0]), counts, names, replay_index=at)
 
     # --- the run as a whole -----------------------------------------------------------
 

@@ -297,37 +297,32 @@ def reordered(
 
 
 def early_end(
-    index: int,
-    lineage: Lineage,
-    expected_count: int,
-    actual_count: int,
-    *,
-    left: Sequence[str] = (),
-    **sides: Unpack[Sides],
+    index: int, lineage: Lineage, counts: tuple[int, int], left: Sequence[str] = (), **sides: Unpack[Sides]
 ) -> Divergence:
-    """The run ended after `actual_count` steps of `expected_count`; `left` names what was not reached."""
+    """The run ended after fewer steps than the original; `left` names what was not reached.
+
+    `counts`: how many steps the original has, and the replay.
+    """
     sides.setdefault("replay_index", None)
     rest = f"; not reached: {names_text(left)}" if left else ""
-    message = f"step count: {expected_count} → {actual_count}{rest}"
-    facts: _Facts = {"expected": expected_count, "actual": actual_count}
-    return _step(Code.EARLY_END, (index, lineage), message, facts, sides)
+    return _ended(Code.EARLY_END, (index, lineage), counts, rest, sides)
 
 
 def late_end(
-    index: int,
-    lineage: Lineage,
-    expected_count: int,
-    actual_count: int,
-    *,
-    left: Sequence[str] = (),
-    **sides: Unpack[Sides],
+    index: int, lineage: Lineage, counts: tuple[int, int], left: Sequence[str] = (), **sides: Unpack[Sides]
 ) -> Divergence:
-    """The record ended after `expected_count` steps and the run goes on; `left` names what it adds."""
+    """The record ended and the run goes on; `left` names what it adds. `counts` as in `early_end`."""
     sides.setdefault("original_index", None)
     rest = f"; added: {names_text(left)}" if left else ""
-    message = f"step count: {expected_count} → {actual_count}{rest}"
-    facts: _Facts = {"expected": expected_count, "actual": actual_count}
-    return _step(Code.LATE_END, (index, lineage), message, facts, sides)
+    return _ended(Code.LATE_END, (index, lineage), counts, rest, sides)
+
+
+def _ended(
+    code: Code, at: tuple[int, Lineage], counts: tuple[int, int], rest: str, sides: Sides
+) -> Divergence:
+    expected, actual = counts
+    message = f"step count: {expected} → {actual}{rest}"
+    return _step(code, at, message, {"expected": expected, "actual": actual}, sides)
 
 
 def schedule_changed(

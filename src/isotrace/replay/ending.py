@@ -39,7 +39,7 @@ def _left_over(record: RecordedRun, left: list[RecordedStep], done: int) -> Dive
     first = left[0]
     if first.index == len(record.ordered) - len(left):
         names = [step.skill_name for step in left]
-        return findings.early_end(first.index, first.lineage, len(record.ordered), done, left=names)
+        return findings.early_end(first.index, first.lineage, (len(record.ordered), done), names)
     params = first.started.value("params", {})
     return findings.missing_step(first.index, first.lineage, first.skill_name, params)
 

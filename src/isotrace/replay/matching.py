@@ -99,7 +99,7 @@ class Matcher:
             message = f"the record was cut off after {total} steps; the code goes on with {spec.name}"
             self._stop(findings.record_gap(total, lineage, message))
         if self.exhausted:
-            self._stop(findings.late_end(total, lineage, total, total + 1, left=[spec.name]))
+            self._stop(findings.late_end(total, lineage, (total, total + 1), [spec.name]))
         index = self._record.index_of(lineage)
         nearest = self._nearest(spec, params)
         self._stop(findings.extra_step(index, lineage, spec.name, params, nearest=nearest))

@@ -49,30 +49,34 @@ class Glyphs:
     other: str
 
 
-_UNICODE = Glyphs(
-    kinds={"llm": "◆", "tool": "▸", "retrieval": "◇", "code": "λ", "agent": "»", "timer": "◷"},
-    statuses={"success": "✓", "failure": "✗", "retry": "↻", "skipped": "⊘"},
-    arrow="→",
-    bar="━",
-    guide="┊",
-    rule="─",
-    flag="⚑",
-    divider="│",
-    changed="≠",
-    other="•",
-)
-_ASCII = Glyphs(
-    kinds={"llm": "*", "tool": ">", "retrieval": "?", "code": "=", "agent": "@", "timer": "o"},
-    statuses={"success": "+", "failure": "x", "retry": "r", "skipped": "-"},
-    arrow="->",
-    bar="=",
-    guide=":",
-    rule="-",
-    flag="!",
-    divider="|",
-    changed="!",
-    other=".",
-)
+_KINDS = {
+    "llm": ("◆", "*"),
+    "tool": ("▸", ">"),
+    "retrieval": ("◇", "?"),
+    "code": ("λ", "="),
+    "agent": ("»", "@"),
+    "timer": ("◷", "o"),
+}
+_STATUSES = {"success": ("✓", "+"), "failure": ("✗", "x"), "retry": ("↻", "r"), "skipped": ("⊘", "-")}
+
+
+def _drawn(column: int) -> Glyphs:
+    """The first sign of each pair is for Unicode, the second for ASCII."""
+    return Glyphs(
+        kinds={name: signs[column] for name, signs in _KINDS.items()},
+        statuses={name: signs[column] for name, signs in _STATUSES.items()},
+        arrow=("→", "->")[column],
+        bar=("━", "=")[column],
+        guide=("┊", ":")[column],
+        rule=("─", "-")[column],
+        flag=("⚑", "!")[column],
+        divider=("│", "|")[column],
+        changed=("≠", "!")[column],
+        other=("•", ".")[column],
+    )
+
+
+_UNICODE, _ASCII = _drawn(0), _drawn(1)
 
 
 def make_console(*, stderr: bool = False) -> Console:
