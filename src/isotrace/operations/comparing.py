@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import orjson
@@ -62,15 +62,27 @@ def compare_stored(store: TraceStore, original: str, replay: str, *, tenant_id: 
 
     if signatures[0] == signatures[1] != "" and lengths[0] == lengths[1]:
         return ParityResult(True, *signatures)
-    step = first_path_difference(
-        *lengths,
-        lambda k: store.path_at(original, k, tenant_id=tenant_id),
-        lambda k: store.path_at(replay, k, tenant_id=tenant_id),
-    )
+    step = _first_difference(store, (original, replay), lengths, tenant_id)
     if step is None:
         return ParityResult(True, *signatures)
     reason = end_reason(*lengths, step) or _reason_at(store, (original, replay), step, tenant_id)
     return ParityResult(False, *signatures, step, reason)
+
+
+def _first_difference(
+    store: TraceStore, run_ids: tuple[str, str], lengths: tuple[int, int], tenant_id: str
+) -> int | None:
+    # No part of the protocol: a store may know how to bisect its paths without being asked for each one.
+    common_steps: Callable[..., int] | None = getattr(store, "common_steps", None)
+    if common_steps is not None:
+        same = common_steps(*run_ids, min(lengths), tenant_id=tenant_id)
+        return None if same == lengths[0] == lengths[1] else same
+    original, replay = run_ids
+    return first_path_difference(
+        *lengths,
+        lambda k: store.path_at(original, k, tenant_id=tenant_id),
+        lambda k: store.path_at(replay, k, tenant_id=tenant_id),
+    )
 
 
 def _reason_at(store: TraceStore, run_ids: tuple[str, str], step: int, tenant_id: str) -> str:

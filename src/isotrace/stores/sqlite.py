@@ -37,6 +37,7 @@ from isotrace.stores.sqlite_rows import (
     ITEM_COLUMNS,
     MAX_STEPS,
     Names,
+    common_steps,
     insert_blocks,
     insert_projection,
     insert_run,
@@ -270,6 +271,13 @@ class SqliteStore:
         if k != 0:
             raise IndexError(f"the run has {total} steps, so there is no path of {k}")
         return path_start()
+
+    def common_steps(self, run_id: str, other_id: str, limit: int, *, tenant_id: str) -> int:
+        """How many of their first `limit` steps two runs have in common: bisected over `path_at`, by the
+        database. A path that an erased step breaks equals nothing. Raises `RunNotFoundError`."""
+        with self._pool.borrow() as con:
+            pk, other = (self._key(con, one, tenant_id) for one in (run_id, other_id))
+            return common_steps(con, pk, other, limit)
 
     def values(self, run_id: str, wanted: Sequence[ValueKey], *, tenant_id: str) -> dict[ValueKey, bytes]:
         found: dict[ValueKey, bytes] = {}

@@ -327,6 +327,27 @@ def read_steps(con: apsw.Connection, names: Names, run: int, start: int, stop: i
     ]
 
 
+# Bisection in one statement: `same` steps are alike, and `size`, a power of two, is how many more are looked
+# at next. Many small statements would each lock the file. NULL, where erased content breaks a path, equals
+# nothing; the shorter run has no row beyond its end.
+_COMMON_STEPS = """
+WITH RECURSIVE search (same, size) AS (
+  VALUES (0, ?3)
+  UNION ALL
+  SELECT same + size * coalesce((
+    SELECT a.path = b.path FROM steps AS a, steps AS b
+    WHERE a.id = ?1 + same + size - 1 AND b.id = ?2 + same + size - 1), 0), size / 2
+  FROM search WHERE size > 0)
+SELECT same FROM search WHERE size = 0"""
+
+
+def common_steps(con: apsw.Connection, run: int, other: int, limit: int) -> int:
+    """How many of their first `limit` steps two runs have in common: the last place where paths are equal."""
+    limit = min(max(limit, 0), MAX_STEPS)
+    size = (1 << limit.bit_length()) >> 1
+    return min(int(scalar(con, _COMMON_STEPS, step_key(run, 0), step_key(other, 0), size)), limit)
+
+
 def read_ledger(con: apsw.Connection, run: int, run_id: str) -> Ledger:
     """The whole ledger of a run, in a transaction of the caller's.
 
