@@ -1,15 +1,22 @@
-"""Without the development tools, test files that need one of them are left out, and named.
+"""What all tests share: the lab, and which files run where the development tools are missing.
 
-So the same tests run against an installed wheel, where a stray import of such a tool would break users.
+Without those tools, test files that need one of them are left out, and named. So the same tests run
+against an installed wheel, where a stray import of such a tool would break users.
 """
 
 from __future__ import annotations
 
 import re
-from importlib.util import find_spec
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.record.lab import Lab
 
 TOOLS = ("attrs", "httpx", "numpy", "opentelemetry", "pydantic", "rfc8785", "uvloop")
 IMPORT = re.compile(rf"^(?:import|from) ({'|'.join(TOOLS)})\b", re.MULTILINE)
@@ -31,3 +38,22 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for name, missing in sorted(left_out.items()):
         terminalreporter.write_line(f"left out {name}: needs {', '.join(missing)}")
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    """Functions are recorded and replayed in it."""
+    module = _lab_module()
+    yield module.Lab()
+    assert module.flush(60)
+
+
+def _lab_module() -> Any:
+    # Test folders are no packages, so it is found by its file; and only where it is asked for.
+    if "isotrace_lab" not in sys.modules:
+        spec = spec_from_file_location("isotrace_lab", Path(__file__).parent / "record" / "lab.py")
+        assert spec
+        assert spec.loader
+        sys.modules["isotrace_lab"] = module = module_from_spec(spec)
+        spec.loader.exec_module(module)
+    return sys.modules["isotrace_lab"]

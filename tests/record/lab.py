@@ -110,3 +110,18 @@ class Lab:
         """Records a function and replays it."""
         taken = self.record(function, **options)
         return taken, self.replay(taken, function, **options)
+
+    def assert_replays(self, agent: Callable[..., Any], calls: list[Any]) -> Taken:
+        """Records an agent and replays it: a match in everything, and `calls`, which its skills add to,
+        are those of the recording alone."""
+        calls.clear()
+        taken = self.record(agent)
+        assert taken.error is None
+        assert taken.grade == "replayable"
+        really_called = len(calls)
+        result = self.replay(taken, agent)
+        assert (result.verdict, result.divergences, result.error) == ("MATCH", [], None)
+        assert result.value == taken.value
+        assert len(calls) == really_called, "a replay calls nothing"
+        assert result.receipt.served == len(taken.steps)
+        return taken

@@ -366,16 +366,7 @@ RUNNERS = [asyncio.run, uvloop.run] + ([eagerly] if sys.version_info >= (3, 12) 
 @pytest.mark.parametrize("agent", AGENTS, ids=lambda one: one.__name__)
 def test_what_an_agent_does_at_once_replays(lab: Lab, agent: Agent, runner: Any) -> None:
     lab.runner = runner
-    calls.clear()
-    taken = lab.record(agent)
-    assert taken.error is None
-    assert taken.grade == "replayable"
-    really_called = len(calls)
-    result = lab.replay(taken, agent)
-    assert (result.verdict, result.divergences, result.error) == ("MATCH", [], None)
-    assert result.value == taken.value
-    assert len(calls) == really_called, "a replay calls nothing"
-    assert result.receipt.served == len(taken.steps)
+    lab.assert_replays(agent, calls)
 
 
 @pytest.mark.parametrize("agent", AGENTS, ids=lambda one: one.__name__)

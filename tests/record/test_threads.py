@@ -371,28 +371,16 @@ def bounded(function: Callable[[], Any], seconds: float = 60) -> Any:
     return value
 
 
-def matches(lab: Lab, agent: Callable[[], Any]) -> None:
-    calls.clear()
-    taken = lab.record(agent)
-    assert taken.error is None
-    assert taken.grade == "replayable"
-    really_called = len(calls)
-    result = lab.replay(taken, agent)
-    assert (result.verdict, result.divergences, result.error) == ("MATCH", [], None)
-    assert result.value == taken.value
-    assert len(calls) == really_called, "a replay calls nothing"
-
-
 @pytest.mark.parametrize("agent", SYNC_AGENTS, ids=lambda one: one.__name__)
 def test_what_our_threads_do_replays(lab: Lab, agent: Callable[[], Any]) -> None:
-    bounded(lambda: matches(lab, agent))
+    bounded(lambda: lab.assert_replays(agent, calls))
 
 
 @pytest.mark.parametrize("runner", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
 @pytest.mark.parametrize("agent", ASYNC_AGENTS, ids=lambda one: one.__name__)
 def test_what_threads_of_a_loop_do_replays(lab: Lab, agent: Callable[[], Any], runner: Any) -> None:
     lab.runner = runner
-    bounded(lambda: matches(lab, agent))
+    bounded(lambda: lab.assert_replays(agent, calls))
 
 
 @pytest.mark.parametrize("agent", SYNC_AGENTS, ids=lambda one: one.__name__)
