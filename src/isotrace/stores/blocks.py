@@ -347,8 +347,8 @@ def read_values(
     Raises `RecordCorruptError`.
     """
     directory, plain, start = _unpack(data, _VALUE_DECODER, run_id)
-    offsets = _check_values(directory, len(plain) - start, run_id)
-    names, slots = directory.names, directory.slots
+    _check_values(directory, len(plain) - start, run_id)
+    names, slots, lengths = directory.names, directory.slots, directory.lengths
     chosen = {
         index: key
         for index in _span(directory.seqs, wanted)
@@ -357,15 +357,21 @@ def read_values(
     }
     followed = {slots[index] for index in chosen} - {-1}
     found: dict[ValueKey, bytes] = {}
+    if not chosen:
+        return found
     if followed:
         decode = DeltaDecoder(max_size=_MAX_PLAIN).decode
-    for index in range(max(chosen, default=-1) + 1) if followed else chosen:
+    # A value that is coded by itself can be cut out without a look at those before it.
+    first = 0 if followed else min(chosen)
+    end = start + sum(lengths[:first])
+    for index in range(first, max(chosen) + 1):
+        begin, end = end, end + lengths[index]
         slot = slots[index]
         if slot == -1:
             if index in chosen:
-                found[chosen[index]] = plain[start + offsets[index] : start + offsets[index + 1]]
+                found[chosen[index]] = plain[begin:end]
         elif slot in followed:
-            middle = plain[start + offsets[index] : start + offsets[index + 1]]
+            middle = plain[begin:end]
             try:
                 value = decode(slot, directory.prefixes[index], directory.suffixes[index], middle)
             except RecordCorruptError as error:
@@ -383,14 +389,11 @@ def _span(seqs: Sequence[int], wanted: Collection[ValueKey] | None) -> range:
     return range(bisect_left(seqs, min(asked, default=0)), bisect_right(seqs, max(asked, default=-1)))
 
 
-def _check_values(directory: _ValueDirectory, body: int, run_id: str) -> list[int]:
-    """Where each value's own bytes begin in the body, and where the last one ends.
-
-    Raises `RecordCorruptError` where the columns don't fit each other or the body.
-    """
+def _check_values(directory: _ValueDirectory, body: int, run_id: str) -> None:
+    """Raises `RecordCorruptError` where the columns don't fit each other or the body."""
     lengths = directory.lengths
     columns = (directory.seqs, directory.name_at, directory.slots, directory.prefixes, directory.suffixes)
-    if any(len(column) != len(lengths) for column in columns):
+    if {len(column) for column in columns} != {len(lengths)}:
         raise _damaged(run_id, "columns of different lengths")
     if sum(lengths) != body:
         raise _damaged(run_id, "the body is cut")
@@ -398,7 +401,6 @@ def _check_values(directory: _ValueDirectory, body: int, run_id: str) -> list[in
         raise _damaged(run_id, "it would unpack to more than a block may hold")
     if lengths and max(directory.name_at) >= len(directory.names):
         raise _damaged(run_id, "a value has no name")
-    return [0, *accumulate(lengths)]
 
 
 # --- salts --------------------------------------------------------------------------
