@@ -145,13 +145,50 @@ def test_altered_value_of_a_file_is_named_by_run_and_event(
 # --- proofs ---------------------------------------------------------------------------
 
 
-def test_proof_stands_alone(isotrace: Callable[..., Any], tmp_path: Path, store_url: str) -> None:
+def test_proof_needs_the_root_and_nothing_else_of_the_run(
+    isotrace: Callable[..., Any], store_url: str
+) -> None:
+    root = isotrace("show", "aaa", "--json").json["root_hash"]
     assert isotrace("prove", "aaa", "1", "-o", "proof.json").code == 0
     Path(store_url).unlink()
-    said = isotrace("verify", "proof.json")
+    said = isotrace("verify", "proof.json", "--root", root)
     assert said.code == 0
-    assert said.out.startswith(f"verified: step get_order of lineage 1 belongs to the root of run {RUN_A}\n")
-    assert isotrace("verify", "proof.json", "--json").json["events"] == ["step_started", "step_finished"]
+    assert said.out == (
+        f"verified: step get_order of lineage 1 belongs to the root of run {RUN_A}\n"
+        f"  root {root}: it is the root that was given\n"
+    )
+    found = isotrace("verify", "proof.json", "--root", root, "--json").json
+    assert (found["verified"], found["events"]) == (True, ["step_started", "step_finished"])
+
+
+def test_proof_alone_is_inconclusive(
+    isotrace: Callable[..., Any], put: Callable[..., None], build: Any, store_url: str
+) -> None:
+    forged = build(RUN_A).step("get_order", {"order_id": "W-0"}, {"status": "never"}).sealed()
+    Path(store_url).unlink()
+    put(forged)
+    isotrace("prove", "aaa", "0", "-o", "proof.json")
+    Path(store_url).unlink()
+    said = isotrace("verify", "proof.json")
+    assert said.code == 125
+    assert said.out.startswith(f"not verified: step get_order of lineage 0 of run {RUN_A}\n")
+    assert "--root" in said.out
+    found = isotrace("verify", "proof.json", "--json")
+    assert (found.code, found.json["verified"], found.json["held_against"]) == (125, False, None)
+
+
+def test_proof_is_held_against_the_store_at_hand(
+    isotrace: Callable[..., Any], put: Callable[..., None], build: Any, store_url: str
+) -> None:
+    isotrace("prove", "aaa", "1", "-o", "proof.json")
+    said = isotrace("verify", "proof.json")
+    assert (said.code, "it is the run's root in the store" in said.out) == (0, True)
+    assert isotrace("verify", "proof.json", "--json").json["held_against"] == "store"
+    Path(store_url).unlink()
+    put(build(RUN_A).step("get_order", {}, {}).sealed())
+    said = isotrace("verify", "proof.json")
+    assert said.code == 2
+    assert "the run's root is not the one that was kept" in said.err
 
 
 def test_proof_holds_no_value(isotrace: Callable[..., Any]) -> None:

@@ -52,8 +52,9 @@ TEXT = json.dumps(PROOF)
 
 
 def test_proof_says_what_its_events_say() -> None:
-    assert verify_proof(PROOF) == {
+    assert verify_proof(PROOF, root=PROOF["root_hash"]) == {
         "verified": True,
+        "held_against": "given",
         "root_hash": PROOF["root_hash"],
         "run_id": "r" * 32,
         "lineage": [1],
@@ -147,3 +148,18 @@ def test_proof_is_held_against_a_root_that_was_kept() -> None:
     assert verify_proof(PROOF, root=PROOF["root_hash"].upper())["verified"]
     with pytest.raises(RecordCorruptError, match="not the one that was kept"):
         verify_proof(PROOF, root="0" * 64)
+
+
+def test_proof_is_held_against_the_root_of_the_run_that_it_names() -> None:
+    roots = {"r" * 32: PROOF["root_hash"]}
+    found = verify_proof(PROOF, stored_root=roots.get)
+    assert (found["verified"], found["held_against"]) == (True, "store")
+    with pytest.raises(RecordCorruptError, match="not the one that was kept"):
+        verify_proof(PROOF, stored_root=lambda _: "0" * 64)
+    assert verify_proof(PROOF, root=PROOF["root_hash"], stored_root=lambda _: "0" * 64)["verified"]
+
+
+def test_proof_alone_proves_nothing() -> None:
+    """A forged run gives as good a proof of itself as a recorded one."""
+    for found in (verify_proof(PROOF), verify_proof(PROOF, stored_root=lambda _: None)):
+        assert (found["verified"], found["held_against"]) == (False, None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -207,11 +207,21 @@ def prove(store: TraceStore, name: str, step_index: int, *, tenant_id: str) -> d
     }
 
 
-def verify_proof(data: dict[str, Any], *, root: str | None = None) -> dict[str, Any]:
-    """Checks what `prove` gave. Returns the root, and what the proven events say: run, lineage and
-    skill of the step, and the types of its events.
+def verify_proof(
+    data: dict[str, Any],
+    *,
+    root: str | None = None,
+    stored_root: Callable[[str], str | None] = lambda _: None,
+) -> dict[str, Any]:
+    """Checks what `prove` gave. Returns the root, what it was held against, and what the proven
+    events say: run, lineage and skill of the step, and the types of its events.
 
-    Raises `RecordCorruptError` where a proof does not lead to the root (or the root is not `root`),
+    A proof leads to the root that it names itself, and anybody can make one that does. So it proves
+    something of a run only where that root is known from elsewhere: `root` (`given`), else what
+    `stored_root` gives for the run's id (`store`). Where neither is there, `held_against` is None and
+    `verified` False.
+
+    Raises `RecordCorruptError` where a proof does not lead to its root, or that is not the known one,
     its events are not those of one step, or it is no proof.
     """
     _check_shape(data)
@@ -227,9 +237,12 @@ def verify_proof(data: dict[str, Any], *, root: str | None = None) -> dict[str, 
                 where=f"event {seq}",
             )
     run_id, step = envelopes[0]["run_id"], envelopes[1:-1]
-    hold_against(data["root_hash"], root, run_id)
+    known = root if root is not None else stored_root(run_id)
+    hold_against(data["root_hash"], known, run_id)
+    against = None if known is None else "store" if root is None else "given"
     return {
-        "verified": True,
+        "verified": against is not None,
+        "held_against": against,
         "root_hash": data["root_hash"],
         "run_id": run_id,
         "lineage": step[0]["lineage"],

@@ -22,7 +22,8 @@ def command(face: Face, run: str, step: int, output: Path | None) -> None:
     """Prove that a step belongs to a run's root, without the rest of the run.
 
     The proof is JSON: the step's events with commitments in place of values, and their audit paths
-    (RFC 9162). `isotrace verify FILE` checks it on any machine.
+    (RFC 9162). `isotrace verify FILE --root HEX` checks it on any machine, for whoever has kept the
+    run's root: without that, a proof proves nothing.
     """
     with face.store() as store:
         proof = prove(store, run, step, tenant_id=face.tenant)

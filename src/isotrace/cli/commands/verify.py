@@ -29,14 +29,18 @@ def command(face: Face, target: str, root: str | None) -> int:
 
     Recomputes every commitment and the root. Exits with 2 and names the place if anything was
     altered. A file may hold exported runs (.jsonl, also compressed) or a proof of `isotrace prove`.
-    Where a file states no root, the store's is taken; without any, it exits with 125.
+
+    Only --root, with a root that was kept elsewhere, shows that a record was not replaced as a whole.
+    Without it, a proof, and an exported file that states no root, are held against the root that the
+    store has of that run. Where it has none, nothing is proven: exit code 125.
     """
     path = Path(target)
     is_file = os.path.isfile(target)  # noqa: PTH113 - Path's raises for a name that is too long
     proof = read_proof(path) if is_file else None
     if proof is not None:
-        _print_proof(face, verify_proof(proof, root=root), given=root is not None)
-        return 0
+        found = verify_proof(proof, root=root, stored_root=lambda run_id: _stored_root(face, run_id))
+        _print_proof(face, found)
+        return 0 if found["verified"] else 125
     if is_file:
         checked = verify_file(path, root=root, stored_root=lambda run_id: _stored_root(face, run_id))
     else:
@@ -44,8 +48,8 @@ def command(face: Face, target: str, root: str | None) -> int:
             checked = [verify_run(store, target, tenant_id=face.tenant, root=root)]
     complete = all(one.against for one in checked)
     if face.json:
-        found = [one.to_dict() for one in checked]
-        face.print_json(found[0] if len(found) == 1 else {"verified": complete, "runs": found})
+        runs = [one.to_dict() for one in checked]
+        face.print_json(runs[0] if len(runs) == 1 else {"verified": complete, "runs": runs})
     else:
         for one in checked:
             _print_run(one)
@@ -75,14 +79,20 @@ def _print_run(one: Verified) -> None:
         click.echo(visible("  recorded for tenant {}, taken over by {}".format(*one.taken_over)))
 
 
-def _print_proof(face: Face, found: dict[str, Any], *, given: bool) -> None:
+_PROOF_HELD = {"given": "it is the root that was given", "store": "it is the run's root in the store"}
+
+
+def _print_proof(face: Face, found: dict[str, Any]) -> None:
     from isotrace.cli.safe import visible
 
     if face.json:
-        face.print_json({**found, "held_against": "given" if given else "file"})
+        face.print_json(found)
         return
-    place = ".".join(map(str, found["lineage"]))
-    step = f"step {found['skill_name']} of lineage {place}"
-    click.echo(visible(f"verified: {step} belongs to the root of run {found['run_id']}"))
-    advice = "it is the root that was given" if given else "compare it with one that was kept elsewhere"
-    click.echo(f"  root {found['root_hash']}: {advice}")
+    step = f"step {found['skill_name']} of lineage {'.'.join(map(str, found['lineage']))}"
+    if found["verified"]:
+        click.echo(visible(f"verified: {step} belongs to the root of run {found['run_id']}"))
+        click.echo(f"  root {found['root_hash']}: {_PROOF_HELD[found['held_against']]}")
+        return
+    click.echo(visible(f"not verified: {step} of run {found['run_id']}"))
+    click.echo(f"  the proof leads to root {found['root_hash']}, which nothing but the proof itself names")
+    click.echo("  anybody can make such a proof: give the run's root, kept elsewhere, with --root")
