@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from isotrace.contracts import RunQuery
 from isotrace.events import datetime_of
 from isotrace.stores.memory import read_alike
-from isotrace.stores.sqlite import SqliteStore
+from isotrace.stores.sqlite import TERMS_OF, SqliteStore
 from isotrace.stores.sqlite_query import _plan
+from isotrace.stores.sqlite_rows import DROP_TERMS
 from isotrace.stores.sqlite_terms import Field, _metadata_asked, _metadata_terms, terms_asked, terms_of
 from isotrace.testing.runs import START_US, Breach, make_run, tool
 
@@ -80,6 +81,14 @@ def test_no_query_reads_a_table_from_end_to_end(store: SqliteStore, query: RunQu
         )
         lines = [row[3] for row in con.execute(f"EXPLAIN QUERY PLAN {statement}", tuple(plan.values))]
     assert [line for line in lines if str(line).startswith("SCAN")] == []
+
+
+@pytest.mark.parametrize("statement", [TERMS_OF, DROP_TERMS])
+def test_what_one_run_is_found_by_is_read_without_the_other_runs(store: SqliteStore, statement: str) -> None:
+    with store._pool.borrow() as con:
+        lines = [row[3] for row in con.execute(f"EXPLAIN QUERY PLAN {statement}", (1,))]
+    assert lines
+    assert [line for line in lines if "terms_of_run (run=?)" not in line] == []
 
 
 def _driver(store: SqliteStore, **filters: Any) -> str:

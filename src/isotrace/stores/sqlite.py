@@ -52,8 +52,7 @@ from isotrace.stores.sqlite_schema import prepare
 from isotrace.stores.sqlite_terms import Field, Term, terms_of
 
 LAST = "@last"
-# No index leads from a run to its terms: verifying a run may take the time to read them all.
-_TERMS_OF = "SELECT tenant, field, value FROM terms WHERE run = ?"
+TERMS_OF = "SELECT tenant, field, value FROM terms WHERE run = ?"
 _LISTED = 5
 _PROBLEMS = 20
 _REBUILT_AT_ONCE = 200
@@ -212,7 +211,7 @@ class SqliteStore:
         with self._pool.borrow() as con, transaction(con, "DEFERRED"):
             pk = self._key(con, run.run_id, run.tenant_id)
             tenant = self._names.find(con, run.tenant_id)
-            held = {(row[0], Term(*row[1:])) for row in rows(con, _TERMS_OF, pk)}
+            held = {(row[0], Term(*row[1:])) for row in rows(con, TERMS_OF, pk)}
         wrong = held ^ {(tenant, Term(int(term.field), term.value)) for term in terms}
         return sorted({Field(term.field).name.lower() for _, term in wrong})
 

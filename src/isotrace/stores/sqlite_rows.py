@@ -118,6 +118,7 @@ _INSERT_RUN = f"INSERT INTO runs ({', '.join(_RUN_COLUMNS)}) VALUES ({', '.join(
 _UPDATE_RUN = f"UPDATE runs SET {', '.join(f'{name} = ?' for name in _SUMMARY_COLUMNS)} WHERE pk = ?"  # noqa: S608
 _INSERT_BLOCK = "INSERT INTO blocks (run, kind, first_seq, last_seq, data) VALUES (?, ?, ?, ?, ?)"
 _INSERT_STEP = "INSERT INTO steps VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+DROP_TERMS = "DELETE FROM terms WHERE run = ?"
 _INSERT_TERM = "INSERT INTO terms VALUES (?, ?, ?, ?)"
 
 
@@ -174,8 +175,7 @@ def replace_projection(
 ) -> None:
     """Drops everything that was derived from a run's ledger and writes it anew."""
     con.execute("DELETE FROM steps WHERE id BETWEEN ? AND ?", (step_key(run, 0), step_key(run, MAX_STEPS)))
-    # No index leads from a run to its terms: they are dropped so rarely that reading all is cheaper.
-    con.execute("DELETE FROM terms WHERE run = ?", (run,))
+    con.execute(DROP_TERMS, (run,))
     con.execute(_UPDATE_RUN, (*_summary_row(projected.projection), run))
     insert_projection(con, run, tenant, projected.projection.steps, terms, ids)
 
