@@ -99,20 +99,19 @@ class DeltaEncoder:
         if len(data) < self._min_size:
             return None
         slots = self._slots_of.get(key, [])
-        best = (0, 0)
+        prefix = suffix = 0
         best_slot = -1
         for slot in reversed(slots):
-            ends = _common_ends(self._kept[slot][1], data)
-            if sum(ends) > sum(best):
-                best, best_slot = ends, slot
-            if sum(ends) * 4 >= len(data) * 3:
+            front, back = _common_ends(self._kept[slot][1], data)
+            if front + back > prefix + suffix:
+                prefix, suffix, best_slot = front, back, slot
+            if (front + back) * 4 >= len(data) * 3:
                 break
-        if sum(best) * 2 < len(data):
+        if (prefix + suffix) * 2 < len(data):
             # Another string than those before: it gets a slot of its own, or the key's oldest.
             best_slot = slots[0] if len(slots) == _SLOTS_OF_A_KEY else -1
-            best = (0, 0)
+            prefix = suffix = 0
         slot = self._keep(best_slot, key, data)
-        prefix, suffix = best
         return Delta(slot, prefix, suffix, data[prefix : len(data) - suffix])
 
     def _keep(self, slot: int, key: Hashable, data: bytes) -> int:

@@ -175,10 +175,13 @@ def project(ledger: Ledger) -> Projection:
     tool_path: bytes | None = path_start()
     for step in record.steps:
         row = _row(step, ledger.events)
-        digest = row.determinism_hash
+        digest, before = row.determinism_hash, path
         row.path = path = None if path is None or digest is None else path_next(path, digest)
         if row.kind == "tool":
-            tool_path = None if tool_path is None or digest is None else path_next(tool_path, digest)
+            if tool_path == before:
+                tool_path = path  # no step of another kind so far
+            else:
+                tool_path = None if tool_path is None or digest is None else path_next(tool_path, digest)
             row.tool_path = tool_path
         rows.append(row)
     return Projection(
