@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -30,14 +30,14 @@ class Mutant:
     rules: Rules | None = None
 
 
-def exact_only(*facts: Any, **more: Any) -> Mutant:
+def exact_only(*facts: Any) -> Mutant:
     """A mutant that level `exact` alone tells from the original."""
-    return Mutant(*facts, levels=("exact",), unseen=("decisions", "skeleton", "outcome"), **more)
+    return replace(Mutant(*facts), levels=("exact",), unseen=("decisions", "skeleton", "outcome"))
 
 
-def no_skeleton(*facts: Any, **more: Any) -> Mutant:
+def no_skeleton(*facts: Any) -> Mutant:
     """A mutant whose skeleton is that of the original."""
-    return Mutant(*facts, unseen=("skeleton", "outcome"), **more)
+    return replace(Mutant(*facts), unseen=("skeleton", "outcome"))
 
 
 Mutation = Callable[[TraceRecord], Iterator[Mutant]]
