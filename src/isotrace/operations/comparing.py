@@ -90,7 +90,7 @@ def _reason_at(store: TraceStore, run_ids: tuple[str, str], step: int, tenant_id
     if any(row.determinism_hash is None for row in rows):
         return GAP_REASON
     before, after = map(_step_of, rows)
-    if before.context == after.context and before.skill_name == after.skill_name:
+    if rows[0].kind == rows[1].kind and before.skill_name == after.skill_name:
         before.params, after.params = (
             _params(store, run_id, row, tenant_id) for run_id, row in zip(run_ids, rows, strict=True)
         )
@@ -115,6 +115,9 @@ def _params(store: TraceStore, run_id: str, row: StepRow, tenant_id: str) -> dic
     return found
 
 
+_ANY_TIME = datetime_of(0)
+
+
 def _step_of(row: StepRow) -> TraceStep:
     """As much of a step as its row tells."""
     return TraceStep(
@@ -128,6 +131,6 @@ def _step_of(row: StepRow) -> TraceStep:
         cost_cents=row.cost_cents,
         duration_ms=row.duration_ms,
         retry_count=0,
-        timestamp=datetime_of(0),
+        timestamp=_ANY_TIME,
         context=StepContext(kind=row.kind),
     )

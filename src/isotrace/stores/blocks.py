@@ -55,7 +55,7 @@ MAX_RUN_BYTES = 4 * 1024 * 1024 * 1024
 """How many bytes the values of one run may have in all."""
 
 _SALT_BYTES = 32
-_WINDOW_LOG_MAX = 27
+_DECOMPRESSION = {int(zstd.DecompressionParameter.window_log_max): 27}
 
 ValueKey = tuple[int, str]
 """`seq` of the event, name of the field."""
@@ -172,8 +172,7 @@ def _plain(data: bytes) -> bytes:
     size = zstd.get_frame_info(frame).decompressed_size
     if size is None or size > _MAX_PLAIN:
         raise ValueError(f"it claims {size} bytes, at most {_MAX_PLAIN} are allowed")
-    options = {int(zstd.DecompressionParameter.window_log_max): _WINDOW_LOG_MAX}
-    reader = zstd.ZstdDecompressor(options=options)
+    reader = zstd.ZstdDecompressor(options=_DECOMPRESSION)
     # One byte more than claimed: only then does the reader come to the frame's checksum and end.
     plain = reader.decompress(frame, max_length=size + 1)
     if not reader.eof or len(plain) != size or reader.unused_data:
