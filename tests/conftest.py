@@ -18,7 +18,7 @@ import pytest
 if TYPE_CHECKING:
     from tests.record.lab import Lab
 
-TOOLS = ("attrs", "httpx", "numpy", "opentelemetry", "pydantic", "rfc8785", "uvloop")
+TOOLS = ("attrs", "httpx", "numpy", "opentelemetry", "pydantic", "rfc8785", "trio", "uvloop")
 IMPORT = re.compile(rf"^(?:import|from) ({'|'.join(TOOLS)})\b", re.MULTILINE)
 
 left_out: dict[str, list[str]] = {}

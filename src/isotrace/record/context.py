@@ -316,7 +316,7 @@ def ended_by_agent(error: BaseException) -> bool:
     """Whether the agent's own code ended a step (it cancelled the task, closed the coroutine), in
     contrast to an error that the step's call gave."""
     if isinstance(error, asyncio.CancelledError):
-        task = asyncio.current_task()
+        task = None if asyncio._get_running_loop() is None else asyncio.current_task()
         return task is not None and task.cancelling() > 0
     return isinstance(error, GeneratorExit)
 

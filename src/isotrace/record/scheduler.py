@@ -193,7 +193,13 @@ class Scheduler:
         Raises `CancelledError` if the waiting task is cancelled, which may be after `complete` was
         called, and what `abort` was given.
         """
-        loop = asyncio.get_running_loop()
+        loop = asyncio._get_running_loop()
+        if loop is None:
+            # Another library (trio, say) drives this coroutine, by a schedule of its own.
+            self._mark("event loop: a step was awaited outside of asyncio, where isotrace does not order")
+            complete()
+            self.served(key)
+            return
         future: asyncio.Future[None] = loop.create_future()
 
         def fire() -> None:

@@ -320,8 +320,7 @@ class Player:
 
     def waits(self, key: DeliveryKey) -> None:
         """The current task waits for this completion alone."""
-        task = asyncio.current_task()
-        if task is not None:
+        if asyncio._get_running_loop() is not None and (task := asyncio.current_task()) is not None:
             self._tasks[key] = task
 
     def waits_no_more(self, key: DeliveryKey) -> None:
