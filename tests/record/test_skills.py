@@ -7,6 +7,10 @@ import asyncio
 import enum
 import functools
 import inspect
+import itertools
+import sys
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -652,3 +656,42 @@ def test_skills_are_shared_by_runs_that_are_open_at_once() -> None:
         return await asyncio.gather(*(agent(number) for number in range(20)))
 
     assert asyncio.run(main()) == [2 * number + 5 for number in range(20)]
+
+
+@pytest.fixture
+def busy_threads() -> Iterator[None]:
+    """Threads take turns as often as the interpreter lets them."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
+@pytest.mark.usefixtures("busy_threads")
+def test_a_value_that_another_thread_changes_meanwhile_does_not_hurt_the_agent(lab: Lab) -> None:
+    shared = {str(number): number for number in range(500)}
+    done = threading.Event()
+
+    def change() -> None:
+        for number in itertools.cycle(range(500, 1000)):
+            if done.is_set():
+                return
+            shared[str(number)] = number
+            del shared[str(number)]
+
+    @skill
+    def look(value: dict[str, int]) -> dict[str, int]:
+        return value
+
+    def agent() -> int:
+        thread = threading.Thread(target=change)
+        thread.start()
+        try:
+            return sum(look(shared) is shared for _ in range(300))
+        finally:
+            done.set()
+            thread.join()
+
+    taken = lab.record(agent)
+    assert (taken.error, taken.value) == (None, 300)
+    assert {len(params["value"]) for _, _, params, _ in taken.steps} <= {500, 501}

@@ -18,6 +18,7 @@ from hashlib import sha256
 from itertools import count
 from pathlib import Path
 from typing import Any, Literal
+from zlib import crc32
 
 import orjson
 
@@ -26,6 +27,7 @@ from isotrace.errors import JournalError, RunInUseError
 from isotrace.events import Event
 from isotrace.record.lines import (
     MAX_LINE,
+    MIN_DELTA,
     JournalContent,
     JournalHeader,
     LineWriter,
@@ -34,7 +36,7 @@ from isotrace.record.lines import (
     read_lines,
 )
 from isotrace.record.shapes import VALUE_NAMES, Facts, named_facts
-from isotrace.record.snapshot import dump_json, has_tag
+from isotrace.record.snapshot import JSON_OPTIONS, TAG_MARK, dump_json, has_tag
 
 Durability = Literal["process", "power"]
 
@@ -147,7 +149,16 @@ class Journal:
             if self._broken is not None:
                 self._refuse()
                 return True
-            line = self._lines.short(type_, self._seq, time_us, facts, value, slot)
+            try:
+                body = orjson.dumps((type_, self._seq, time_us, *facts, value), None, JSON_OPTIONS)
+            except (TypeError, ValueError, RuntimeError, MemoryError):
+                # A key that is no str, a lone surrogate, a large int; or a thread changed it meanwhile.
+                return False
+            size = len(body)
+            if size < MIN_DELTA and TAG_MARK not in body:
+                line: bytes | None = b"%08x %08x %b\n" % (size, crc32(body), body)
+            else:
+                line = self._lines.unusual(body, type_, self._seq, time_us, facts, slot)
             if line is None:
                 return False
             self._write(line)

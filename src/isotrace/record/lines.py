@@ -30,7 +30,7 @@ from isotrace.delta import Delta, DeltaDecoder, DeltaEncoder
 from isotrace.errors import JournalError, RecordCorruptError, SchemaUnsupportedError
 from isotrace.events import Event
 from isotrace.record import shapes
-from isotrace.record.snapshot import JSON_OPTIONS, TAG_MARK, dump_json, has_tag
+from isotrace.record.snapshot import dump_json, has_tag
 
 FORMAT: Final = "isotrace-journal"
 VERSION: Final = 2
@@ -41,7 +41,7 @@ MAX_TOTAL: Final = 8 * 1024**3
 
 _SLOTS = 64
 # Coding a short value would take longer than writing it.
-_MIN_DELTA = 2048
+MIN_DELTA: Final = 2048
 _HEAD = 18
 _HEAD_FORM = re.compile(rb"[0-9a-f]{8} [0-9a-f]{8} ")
 
@@ -72,7 +72,7 @@ class LineWriter:
     """Puts events into lines, one journal's in their order. Not safe to use from two threads at once."""
 
     def __init__(self) -> None:
-        self._deltas = DeltaEncoder(_SLOTS, _MIN_DELTA)
+        self._deltas = DeltaEncoder(_SLOTS, MIN_DELTA)
 
     def header(self, header: JournalHeader) -> bytes:
         """The first line. Raises `JournalError` for ids that are no Unicode text."""
@@ -96,7 +96,7 @@ class LineWriter:
         if len(values) == 1:
             # One short value: nearly every event, so it is put together in one go.
             ((name, data),) = values.items()
-            if len(data) < _MIN_DELTA:
+            if len(data) < MIN_DELTA:
                 return framed(
                     b'{"q":%d,"t":"%b","u":%d,"f":{%b},"v":{"%b":%b}}'
                     % (seq, type_.encode(), time_us, facts, name.encode(), data)
@@ -104,7 +104,7 @@ class LineWriter:
         plain = coded = b""
         for name, data in values.items():
             key = name.encode()
-            if len(data) >= _MIN_DELTA:
+            if len(data) >= MIN_DELTA:
                 reference, is_whole = self._reference((slot, name), data)
                 coded += b',"%b":%b' % (key, reference)
                 if not is_whole:
@@ -121,42 +121,19 @@ class LineWriter:
         )
         return b"%08x %08x %b\n" % (len(body), crc32(body), body)
 
-    def short(
-        self,
-        type_: str,
-        seq: int,
-        time_us: int,
-        facts: shapes.Facts,
-        value: Any,
-        slot: Hashable,
+    def unusual(
+        self, body: bytes, type_: str, seq: int, time_us: int, facts: shapes.Facts, slot: Hashable
     ) -> bytes | None:
-        """The line of an event that has a shape of its own, written in one go with a value that
-        `is_json` calls JSON, or that a snapshot was taken of (an `orjson.Fragment`).
+        """The line of an event that has a shape of its own, from its body, where that may hold a tag, or
+        is long enough for its value to be coded against the last one in its slot.
 
-        None where the value can't be kept as it is after all: a snapshot can.
+        None where the value can't be kept as it is: a snapshot can.
         """
-        try:
-            body = orjson.dumps((type_, seq, time_us, *facts, value), None, JSON_OPTIONS)
-        except (TypeError, ValueError, RuntimeError, MemoryError):
-            # A key that is no str, a lone surrogate, a large int; or another thread changed it meanwhile.
-            return None
         size = len(body)
-        if size >= _MIN_DELTA or TAG_MARK in body:
-            return self._unusual(body, type_, seq, time_us, facts, slot)
-        return b"%08x %08x %b\n" % (size, crc32(body), body)
-
-    def _unusual(
-        self,
-        body: bytes,
-        type_: str,
-        seq: int,
-        time_us: int,
-        facts: shapes.Facts,
-        slot: Hashable,
-    ) -> bytes | None:
-        """The same for what may hold a tag, or resemble the last value in its slot."""
-        if len(body) > MAX_BYTES - 1024 or has_tag(body):
+        if size > MAX_BYTES - 1024 or has_tag(body):
             return None
+        if size < MIN_DELTA:
+            return framed(body)
         # What stands before the value ends in a comma, where this ends in a bracket.
         start = len(dump_json((type_, seq, time_us, *facts)))
         named = json_bytes(shapes.named_facts(facts))[1:-1]
@@ -166,7 +143,7 @@ class LineWriter:
         """What stands in `d` for a value; and whether nothing of it is in its slot yet, so that it has
         to be written whole."""
         delta = self._deltas.encode(key, data)
-        assert delta is not None  # only a value shorter than `_MIN_DELTA` has none
+        assert delta is not None  # only a value shorter than `MIN_DELTA` has none
         if delta.prefix or delta.suffix:
             return _delta_json(delta, data), False
         return b'[%d,0,0,""]' % delta.slot, True

@@ -91,7 +91,6 @@ def json_form(value: Any, around: int = 0) -> int:
     container counts each time that it would be written. `around` as in `snapshot`.
     """
     kind = type(value)
-    form = JSON
     if kind is dict:
         queue: list[Any] = [value.values()]
     elif kind is list:
@@ -99,32 +98,37 @@ def json_form(value: Any, around: int = 0) -> int:
     else:
         queue = [(value,)]
     push = queue.append
+    form = JSON
     chars = 0
-    # Grows while it is walked. So few containers can't be nested too deeply, nor make up much.
-    for node in queue:
-        for child in node:
-            kind = type(child)
-            if kind is str:
-                chars += len(child)
-            elif kind is int:
-                pass
-            elif kind is dict:
-                push(child.values())
-            elif kind is list:
-                push(child)
-            elif kind is float:
-                # Beyond these repr and orjson disagree on the exponent, or it is NaN.
-                if not (1e-4 <= child < 1e16 or -1e16 < child <= -1e-4 or child == 0.0):
+    try:
+        # Grows while it is walked. So few containers can't be nested too deeply, nor make up much.
+        for node in queue:
+            for child in node:
+                kind = type(child)
+                if kind is str:
+                    chars += len(child)
+                elif kind is int:
+                    pass
+                elif kind is dict:
+                    push(child.values())
+                elif kind is list:
+                    push(child)
+                elif kind is float:
+                    # Beyond these repr and orjson disagree on the exponent, or it is NaN.
+                    if not (1e-4 <= child < 1e16 or -1e16 < child <= -1e-4 or child == 0.0):
+                        return NOT_JSON
+                elif child is None or kind is bool:
+                    pass
+                elif kind is tuple:
+                    form = WITH_TUPLES
+                    push(child)
+                else:
                     return NOT_JSON
-            elif child is None or kind is bool:
-                pass
-            elif kind is tuple:
-                form = WITH_TUPLES
-                push(child)
-            else:
-                return NOT_JSON
-        if len(queue) > _FEW:
-            return _form_of_many(value, around)
+            if len(queue) > _FEW:
+                return _form_of_many(value, around)
+    except RuntimeError:
+        # Another thread changed a dict meanwhile; `to_plain` takes a copy of each.
+        return NOT_JSON
     most = MAX_NODES - around * WRAPPER[0]
     return form if chars <= MAX_BYTES and sum(map(len, queue)) < most else NOT_JSON
 

@@ -27,7 +27,6 @@ from isotrace.record.shapes import (
     SUCCEEDED,
     VALUE_NAMES,
     WRAPPED,
-    Facts,
     named_facts,
     succeeded_facts,
 )
@@ -124,16 +123,6 @@ class RunWriter:
                 self._stop(error)
         return now
 
-    def _append_json(self, type_: str, now: int, facts: Facts, value: Any, slot: str) -> bool:
-        """The same for an event of `isotrace.record.shapes`, at this time. False, and nothing is
-        written, where the value needs a snapshot."""
-        if self._open:
-            try:
-                return self.journal.append_json(type_, now, facts, value, slot)
-            except (IsotraceError, OSError) as error:
-                self._stop(error)
-        return True
-
     def _stop(self, error: BaseException) -> None:
         self._open = False
         self.failure = error
@@ -155,30 +144,46 @@ class RunWriter:
             params = spec.params(args, kwargs)
         branch.last_us = now = self._now_us()
         facts = (step.lineage, spec.facts)
-        if not (json_form(params) and self._append_json(STARTED, now, facts, params, spec.name)):
-            snap = safe_snapshot(params)
-            self._note_losses(spec, "params", snap)
-            named = _facts(named_facts(facts))
-            branch.last_us = self.append(STARTED, named, {VALUE_NAMES[STARTED]: snap.data}, spec.name)
+        if self._open:
+            try:
+                if json_form(params) and self.journal.append_json(STARTED, now, facts, params, spec.name):
+                    return step
+            except (IsotraceError, OSError) as error:
+                self._stop(error)
+            self._begin_by_snapshot(step, params)
         return step
+
+    def _begin_by_snapshot(self, step: Step, params: dict[str, Any]) -> None:
+        spec = step.spec
+        snap = safe_snapshot(params)
+        self._note_losses(spec, "params", snap)
+        facts = _facts(named_facts((step.lineage, spec.facts)))
+        step.branch.last_us = self.append(STARTED, facts, {VALUE_NAMES[STARTED]: snap.data}, spec.name)
 
     def finish_at_once(self, step: Step, value: Any, took_ns: int, bits: int = 0) -> None:
         """The end of a step that returned, and did not have to wait for its turn."""
         if json_form(value, 1) == JSON and not (step.marks or step.child_run_id or step.attempts):
-            spec, branch = step.spec, step.branch
-            said = bits | PLAIN if spec.annotated else bits
+            said = bits | PLAIN if step.spec.annotated else bits
             kept = value
             if type(value) is not dict:
                 said, kept = said | WRAPPED, {"value": value}
-            branch.last_us = now = self._now_us()
             step.ended = True
-            facts = (step.lineage, said, step.cost_cents, took_ns)
-            if self._append_json(SUCCEEDED, now, facts, kept, spec.name):
+            if self._succeed(step, said, took_ns, kept):
                 return
-            step.ended = False
         ending = self.succeeded(step, value)
         ending.bits = bits | (ending.bits or 0)
         self.finish(ending, took_ns)
+
+    def _succeed(self, step: Step, bits: int, took_ns: int, value: Any) -> bool:
+        """Writes a plain success in one go; False where the value needs a snapshot."""
+        step.branch.last_us = now = self._now_us()
+        if self._open:
+            facts = (step.lineage, bits, step.cost_cents, took_ns)
+            try:
+                return self.journal.append_json(SUCCEEDED, now, facts, value, step.spec.name)
+            except (IsotraceError, OSError) as error:
+                self._stop(error)
+        return True
 
     def succeeded(self, step: Step, value: Any) -> Ending:
         """The end of a step that returned. The value is snapshotted now, written when delivered."""
@@ -221,10 +226,8 @@ class RunWriter:
         branch, slot = step.branch, step.spec.name
         step.ended = True
         if ending.bits is not None and not (ending.extra or step.marks or step.child_run_id or step.attempts):
-            branch.last_us = now = self._now_us()
-            facts = (step.lineage, ending.bits, step.cost_cents, took_ns)
             value = orjson.Fragment(ending.values[VALUE_NAMES[SUCCEEDED]])
-            if self._append_json(SUCCEEDED, now, facts, value, slot):
+            if self._succeed(step, ending.bits, took_ns, value):
                 return
         branch.last_us = self.append("step_finished", self._end_facts(ending, took_ns), ending.values, slot)
 
