@@ -30,6 +30,7 @@ JSON_OPTIONS: Final = (
 )
 TAG_MARK: Final = ord("$")
 _FEW = 100
+_LONG = 1_000
 
 
 class Snapshot:
@@ -101,36 +102,33 @@ def json_form(value: Any, around: int = 0) -> int:
     form = JSON
     chars = 0
     try:
-        # Grows while it is walked. So few containers can't be nested too deeply, nor make up much.
+        # Grows while it is walked. So few containers can't be nested too deeply, nor hold too much.
         for node in queue:
+            if len(node) > _LONG or len(queue) > _FEW:
+                return _form_of_many(value, around)
             for child in node:
                 kind = type(child)
                 if kind is str:
                     chars += len(child)
-                elif kind is int:
-                    pass
                 elif kind is dict:
                     push(child.values())
                 elif kind is list:
                     push(child)
                 elif kind is float:
                     # Beyond these repr and orjson disagree on the exponent, or it is NaN.
-                    if not (1e-4 <= child < 1e16 or -1e16 < child <= -1e-4 or child == 0.0):
+                    if not 1e-4 <= child < 1e16 and not (child == 0.0 or -1e16 < child <= -1e-4):
                         return NOT_JSON
-                elif child is None or kind is bool:
+                elif kind is int or child is None or kind is bool:
                     pass
                 elif kind is tuple:
                     form = WITH_TUPLES
                     push(child)
                 else:
                     return NOT_JSON
-            if len(queue) > _FEW:
-                return _form_of_many(value, around)
     except RuntimeError:
         # Another thread changed a dict meanwhile; `to_plain` takes a copy of each.
         return NOT_JSON
-    most = MAX_NODES - around * WRAPPER[0]
-    return form if chars <= MAX_BYTES and sum(map(len, queue)) < most else NOT_JSON
+    return form if chars <= MAX_BYTES else NOT_JSON
 
 
 def _form_of_many(value: Any, around: int) -> int:
