@@ -154,6 +154,24 @@ def test_params_are_what_they_were_when_the_call_was_made(lab: Lab) -> None:
     assert taken.steps == [((0,), "extend", {"items": [1], "sink": {}}, {"value": [1, 99]})]
 
 
+@pytest.mark.parametrize("count", [1, 200])
+def test_keys_that_are_no_text_are_given_and_come_back(lab: Lab, count: int) -> None:
+    @skill
+    def rows(given: list[dict[int, int]]) -> list[dict[int, int]]:
+        return given
+
+    @skill
+    async def later(given: list[dict[int, int]]) -> list[dict[int, int]]:
+        return given
+
+    async def agent() -> Any:
+        return rows([{1: 2}] * count) + await later([{3: 4}] * count)
+
+    taken, result = lab.again(agent)
+    expected = [{1: 2}] * count + [{3: 4}] * count
+    assert (taken.value, result.value, str(result.verdict)) == (expected, expected, "MATCH")
+
+
 def test_an_outcome_is_what_it_was_when_it_came_back(lab: Lab) -> None:
     @skill
     def fetch() -> dict[str, Any]:

@@ -12,7 +12,7 @@ import pytest
 from isotrace.canonical import MAX_BYTES, MAX_DEPTH, MAX_NODES, check, value_bytes
 from isotrace.plain import Conversion, to_plain
 from isotrace.record import snapshot as module
-from isotrace.record.snapshot import snapshot, snapshot_params
+from isotrace.record.snapshot import JSON, NOT_JSON, json_form, snapshot, snapshot_params
 
 
 def nested(depth: int) -> Any:
@@ -176,9 +176,18 @@ def test_a_value_that_another_thread_changes_is_kept_in_some_state():
     try:
         for _ in range(200):
             assert snapshot(shared).losses == ()
+            assert json_form(shared) in (NOT_JSON, JSON)
+            assert json_form([shared]) in (NOT_JSON, JSON)
     finally:
         stop.set()
         thread.join()
+
+
+@pytest.mark.parametrize("key", [1, None, ("a",), 1.5])
+def test_keys_that_are_no_text_are_for_the_slow_way_wherever_they_stand(key):
+    value = [{key: 1}] * 200
+    assert json_form(value) == NOT_JSON
+    assert snapshot(value).data == value_bytes(to_plain(value))
 
 
 def test_an_object_reads_as_what_it_is():

@@ -141,7 +141,7 @@ class Journal:
             return self._seq - 1
 
     def append_json(self, type_: str, time_us: int, facts: Facts, value: Any, slot: str = "") -> bool:
-        """`append` for an event of `isotrace.record.shapes` with a value that `is_json` calls JSON.
+        """`append` for an event of `isotrace.record.shapes` with a value that `json_form` calls JSON.
 
         False, and nothing is written, where the value can only be kept by way of a snapshot.
         """

@@ -31,6 +31,7 @@ JSON_OPTIONS: Final = (
 TAG_MARK: Final = ord("$")
 _FEW = 100
 _LONG = 1_000
+_TEXT: Final = frozenset((str,))
 
 
 class Snapshot:
@@ -89,7 +90,7 @@ def json_form(value: Any, around: int = 0) -> int:
     """Whether orjson writes the right bytes for it: `NOT_JSON`, `JSON` or `WITH_TUPLES`.
 
     It looks at containers, at what kind of things they hold and how long the strings are. A shared
-    container counts each time that it would be written. `around` as in `snapshot`.
+    container counts each time that it would be written. `around` as in `snapshot`. Never raises.
     """
     kind = type(value)
     if kind is dict:
@@ -145,6 +146,8 @@ def _form_of_many(value: Any, around: int) -> int:
                 return NOT_JSON
             children = node
             if type(node) is dict:
+                if not _TEXT.issuperset(map(type, node)):
+                    return NOT_JSON
                 chars += sum(map(len, node))
                 children = node.values()
             for child in children:
