@@ -514,6 +514,83 @@ def test_threads_append_whole_lines_with_numbers_of_their_own(tmp_path):
         assert [event.facts["index"] for event in events if event.facts["who"] == who] == list(range(100))
 
 
+# --- interruptions ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", ["KeyboardInterrupt", "TimeoutError", "ValueError"])
+@pytest.mark.parametrize("length", [5, 3000])
+def test_what_a_signals_handler_raises_in_the_middle_of_an_append_costs_at_most_that_event(
+    tmp_path, error, length
+):
+    child = in_child(
+        """
+        import signal, sys
+        from isotrace.record.journal import Journal
+        error = getattr(__builtins__, sys.argv[2])
+        def late(*_):
+            raise error
+        signal.signal(signal.SIGALRM, late)
+        journal = Journal.create(sys.argv[1], "r1", "acme", bytes(32))
+        number, done = 0, []
+        def work():
+            global number
+            while True:
+                number += 1
+                data = b'"%b%d"' % (b"x" * int(sys.argv[3]), number)
+                journal.append("step_chunk", 1, b'"index":%d' % number, {"chunk": data})
+                done.append(number)
+        for turn in range(300):
+            try:
+                try:
+                    signal.setitimer(signal.ITIMER_REAL, 1e-4 + turn % 100 * 1e-6)
+                    work()
+                finally:
+                    signal.setitimer(signal.ITIMER_REAL, 0)
+            except error:
+                pass
+        found = [event.facts["index"] for event in journal.content().events]
+        print(set(done) <= set(found), found == sorted(set(found)), len(found) - len(done) <= 300)
+        """,
+        str(tmp_path),
+        error,
+        str(length),
+    )
+    assert child.stdout.split() == ["True"] * 3, child.stderr
+
+
+def test_events_in_the_middle_of_another_ones_append_come_right_after_it(tmp_path):
+    # The collector and signal handlers run code of the agent's at any point, and that may make steps.
+    child = in_child(
+        """
+        import signal, sys
+        from isotrace.record.journal import Journal
+        journal = Journal.create(sys.argv[1], "r1", "acme", bytes(32))
+        own, others = 0, 0
+        def append(who, number):
+            data = b'"%b%d"' % (b"y" * 3000, number)
+            journal.append("step_chunk", 1, b'"who":"%b","index":%d' % (who, number), {"chunk": data})
+        def ring(*_):
+            global others
+            others += 1
+            append(b"other", others)
+        signal.signal(signal.SIGALRM, ring)
+        signal.setitimer(signal.ITIMER_REAL, 1e-4, 1e-4)
+        while others < 500:
+            own += 1
+            append(b"own", own)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        append(b"own", own + 1)
+        events = journal.content().events
+        for who, last in (("own", own + 1), ("other", others)):
+            found = [event.facts["index"] for event in events if event.facts["who"] == who]
+            # A handler may be interrupted by the next one.
+            print(sorted(found) == list(range(1, last + 1)))
+        """,
+        str(tmp_path),
+    )
+    assert child.stdout.split() == ["True"] * 2, child.stderr
+
+
 # --- processes ------------------------------------------------------------------------------
 
 

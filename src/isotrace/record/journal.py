@@ -13,6 +13,7 @@ import os
 import re
 import threading
 import weakref
+from collections import deque
 from collections.abc import Mapping
 from hashlib import sha256
 from itertools import count
@@ -68,6 +69,7 @@ def _failure(what: str, path: Path, error: OSError) -> JournalError:
 
 # --- writing --------------------------------------------------------------------------
 
+_Event = tuple[str, int, bytes, Mapping[str, bytes], str]
 _open_journals: weakref.WeakSet[Journal] = weakref.WeakSet()
 _temporary_numbers = count()
 
@@ -88,8 +90,13 @@ class Journal:
         self._sync = durability == "power"
         self._seq = 0
         self._broken: str | None = None
-        self._lock = threading.Lock()
+        # Reentrant, because the collector and signal handlers run code of the agent's anywhere.
+        self._lock = threading.RLock()
         self._lines = LineWriter()
+        self._writing = False
+        self._unsure = False
+        self._line_size = 0
+        self._later: deque[_Event] = deque()
         _open_journals.add(self)
 
     @classmethod
@@ -133,12 +140,30 @@ class Journal:
         `facts` is JSON without the outer braces (`"lineage":[0],"kind":"tool"`), `values` are value
         bytes by name. `slot` names what the values resemble: a skill, a branch. Raises `JournalError`
         where the line can't be written; nothing of it is left then, and all that follow are refused.
+        What else is raised (by a signal's handler) leaves this event in or out, and the next ones are fine.
+
+        -1 comes back from a forked child's copy, and where this thread is in the middle of writing
+        another event, and this one is written right after that.
         """
         with self._lock:
-            if self._broken is not None:
-                return self._refuse()
-            self._write(self._lines.event(self._seq, type_, time_us, facts, values, slot))
-            return self._seq - 1
+            if self._writing:
+                # In the middle of another event of this thread's: it comes right after that.
+                self._later.append((type_, time_us, facts, values, slot))
+                return -1
+            if self._unsure and not self._put_right():
+                return -1
+            seq = self._put(type_, time_us, facts, values, slot)
+            self._catch_up()
+            return seq
+
+    def _put(self, type_: str, time_us: int, facts: bytes, values: Mapping[str, bytes], slot: str) -> int:
+        self._writing = self._unsure = True
+        try:
+            seq = self._write(self._lines.event(self._seq, type_, time_us, facts, values, slot))
+            self._unsure = False
+            return seq
+        finally:
+            self._writing = False
 
     def append_json(self, type_: str, time_us: int, facts: Facts, value: Any, slot: str = "") -> bool:
         """`append` for an event of `isotrace.record.shapes` with a value that `json_form` calls JSON.
@@ -146,34 +171,68 @@ class Journal:
         False, and nothing is written, where the value can only be kept by way of a snapshot.
         """
         with self._lock:
-            if self._broken is not None:
-                self._refuse()
+            if self._writing:
+                return False
+            if self._unsure and not self._put_right():
                 return True
+            self._writing = self._unsure = True
             try:
-                body = orjson.dumps((type_, self._seq, time_us, *facts, value), None, JSON_OPTIONS)
-            except (TypeError, ValueError, RuntimeError, MemoryError):
-                # A key that is no str, a lone surrogate, a large int; or a thread changed it meanwhile.
-                return False
-            size = len(body)
-            if size < MIN_DELTA and TAG_MARK not in body:
-                line: bytes | None = b"%08x %08x %b\n" % (size, crc32(body), body)
-            else:
-                line = self._lines.unusual(body, type_, self._seq, time_us, facts, slot)
-            if line is None:
-                return False
-            self._write(line)
-            return True
+                try:
+                    body = orjson.dumps((type_, self._seq, time_us, *facts, value), None, JSON_OPTIONS)
+                except (TypeError, ValueError, RuntimeError, MemoryError):
+                    # A key that is no str, a lone surrogate, a large int; or a thread changed it meanwhile.
+                    self._unsure = False
+                    return False
+                size = len(body)
+                if size < MIN_DELTA and TAG_MARK not in body:
+                    line: bytes | None = b"%08x %08x %b\n" % (size, crc32(body), body)
+                else:
+                    line = self._lines.unusual(body, type_, self._seq, time_us, facts, slot)
+                if line is not None:
+                    self._write(line)
+                self._unsure = False
+            finally:
+                self._writing = False
+            if self._later:
+                self._catch_up()
+            return line is not None
 
-    def _refuse(self) -> int:
-        if not self.inert:
+    def _catch_up(self) -> None:
+        while self._later:
+            self._put(*self._later.popleft())
+
+    def _put_right(self) -> bool:
+        """Finds out what became of an event in the middle of which something was raised: Ctrl-C, or what
+        a signal's handler raises. False for a forked child's copy. Raises `JournalError` where the
+        journal takes no more events."""
+        if self._broken is not None:
+            if self.inert:
+                return False
             raise JournalError("this journal takes no more events", where=str(self.path), got=self._broken)
-        return -1
+        try:
+            there = os.fstat(self._fd).st_size - self._size
+            if there and there != self._line_size:
+                os.ftruncate(self._fd, self._size)
+        except OSError as error:
+            self._break(error.strerror or str(error))
+            raise _failure("an event can't be written", self.path, error) from error
+        if there and there == self._line_size:
+            self._count(there)
+        # What the next lines would refer to may not be in the file.
+        self._lines = LineWriter()
+        self._unsure = False
+        self._catch_up()
+        return True
 
-    def _write(self, line: bytes) -> None:
-        size = len(line)
+    def _break(self, why: str) -> None:
+        self._broken = why
+        self._unsure = True
+
+    def _write(self, line: bytes) -> int:
+        self._line_size = size = len(line)
         if size > MAX_LINE:
-            self._broken = "an event was too long"
-            raise JournalError(self._broken, where=str(self.path), got=f"{size} bytes")
+            self._break("an event was too long")
+            raise JournalError("an event was too long", where=str(self.path), got=f"{size} bytes")
         try:
             written = os.write(self._fd, line)
             if written != size:
@@ -181,13 +240,21 @@ class Journal:
             if self._sync:
                 os.fdatasync(self._fd)
         except OSError as error:
+            if error.errno is None:
+                raise  # a signal's handler raised it
             self._take_back(error)
             raise _failure("an event can't be written", self.path, error) from error
+        return self._count(size)
+
+    def _count(self, size: int) -> int:
+        # Nothing is called here, so nothing can come in between.
+        seq = self._seq
         self._size += size
-        self._seq += 1
+        self._seq = seq + 1
+        return seq
 
     def _take_back(self, error: OSError) -> None:
-        self._broken = error.strerror or str(error)
+        self._break(error.strerror or str(error))
         with contextlib.suppress(OSError):
             os.ftruncate(self._fd, self._size)
 
@@ -203,7 +270,7 @@ class Journal:
         """Lets go of the file and its lock: the next who opens the store adopts it. Twice is fine."""
         with self._lock:
             fd, self._fd = self._fd, -1
-            self._broken = self._broken or "it was closed"
+            self._break(self._broken or "it was closed")
         if fd >= 0:
             os.close(fd)
 
@@ -223,7 +290,8 @@ class Journal:
     def _let_go(self) -> None:
         """In a forked child: the run is the parent's. Closing a copy of the file leaves its lock alone."""
         self.inert = True
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._writing = False
         self.close()
 
     def __del__(self) -> None:
@@ -247,7 +315,7 @@ class MemoryJournal:
     def __init__(self, run_id: str, tenant_id: str, seed: bytes) -> None:
         self.header = JournalHeader(run_id, tenant_id, seed, os.getpid())
         self._events: list[Event] = []
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     @property
     def inert(self) -> bool:
@@ -278,7 +346,10 @@ class MemoryJournal:
     def content(self) -> JournalContent:
         """What has been appended so far."""
         with self._lock:
-            events = [Event(e.seq, e.type, e.time_us, dict(e.facts), dict(e.values)) for e in self._events]
+            events = [
+                Event(seq, e.type, e.time_us, dict(e.facts), dict(e.values))
+                for seq, e in enumerate(self._events)
+            ]
         return JournalContent(self.header, events)
 
     def close(self) -> None:
@@ -442,7 +513,7 @@ def try_adopt(path: Path | str) -> Journal | None:
         os.close(fd)
         raise
     journal = Journal(path, fd, header, 0, "process")
-    journal._broken = "its run has ended"
+    journal._break("its run has ended")
     return journal
 
 

@@ -119,7 +119,7 @@ class RunWriter:
         if self._open:
             try:
                 self.journal.append(type_, now, facts, values, slot)
-            except (IsotraceError, OSError) as error:
+            except IsotraceError as error:
                 self._stop(error)
         return now
 
@@ -148,7 +148,7 @@ class RunWriter:
             try:
                 if json_form(params) and self.journal.append_json(STARTED, now, facts, params, spec.name):
                     return step
-            except (IsotraceError, OSError) as error:
+            except IsotraceError as error:
                 self._stop(error)
             self._begin_by_snapshot(step, params)
         return step
@@ -181,7 +181,7 @@ class RunWriter:
             facts = (step.lineage, bits, step.cost_cents, took_ns)
             try:
                 return self.journal.append_json(SUCCEEDED, now, facts, value, step.spec.name)
-            except (IsotraceError, OSError) as error:
+            except IsotraceError as error:
                 self._stop(error)
         return True
 
