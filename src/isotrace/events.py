@@ -17,7 +17,8 @@ value can be withheld or erased while the facts and the run's root stay verifiab
 - `run_aborted`: reason; value metadata
 
 Optional facts of `step_finished`: `stream` (the outcome is the chunks), `closed_early`,
-`delivered: false` (the agent's own code ended the step, by cancelling or closing it), `at_once` (it was
+`delivered: false` (the agent's own code ended the step, by cancelling or closing it), `survived` (how
+often it had been cancelled before that, without ending), `at_once` (it was
 awaited and did not wait for anything, so its end came without a turn), `child_run_id`, `marks` (reasons
 why this step may not replay).
 """

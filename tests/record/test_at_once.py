@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -11,6 +11,7 @@ from isotrace.ledger import Ledger
 from isotrace.models import TraceRecord
 from isotrace.record import skill
 from isotrace.record.body import first_leg, rest
+from isotrace.record.context import Step
 
 if TYPE_CHECKING:
     from tests.record.lab import Lab
@@ -100,7 +101,8 @@ def test_they_are_no_point_of_cancellation(lab: Lab) -> None:
 async def driven(call: Any) -> tuple[bool, Any]:
     """Whether the call waits, and what it returns."""
     waits, steps, value = first_leg(call)
-    return waits, await rest(steps, value) if waits else value
+    step = Step(cast(Any, None), cast(Any, None), (0,))
+    return waits, await rest(step, steps, value) if waits else value
 
 
 class Odd:

@@ -15,6 +15,7 @@ import json
 import random
 import sys
 from collections.abc import Awaitable, Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,23 @@ async def fragile(name: str, n: int) -> int:
 
 
 @skill(effect="read")
+async def known(name: str, n: int, log: list[Any]) -> int:
+    return world.randrange(1000)
+
+
+@skill(effect="read")
+async def tidy(name: str, n: int) -> int:
+    """Cancelled, it may take its time, or give an answer all the same."""
+    try:
+        await asyncio.gather(answer(), answer())
+    except asyncio.CancelledError:
+        await answer()
+        if world.random() < 0.5:
+            raise
+    return world.randrange(9)
+
+
+@skill(effect="read")
 async def pieces(name: str, n: int):
     for _ in range(3):
         await asyncio.sleep(world.random() * delay_s / 3)
@@ -56,12 +74,14 @@ async def pieces(name: str, n: int):
 
 
 class Program:
-    """One random program. `effects` is what it does in between its steps, in the order of doing."""
+    """One random program. `effects` is what it does in between its steps, in the order of doing; `done` that
+    and its state when it ends, which tasks may outlive."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
         self.effects: list[Any] = []
         self.state: dict[str, Any] = {"n": 0, "log": []}
+        self.done: dict[str, Any] = {}
 
     def dice(self, *key: Any) -> random.Random:
         return random.Random(f"{self.seed}{key}")
@@ -71,7 +91,8 @@ class Program:
         self.queue: asyncio.Queue[int] = asyncio.Queue()
         for index in range(3):
             await self.fan_out(f"m{index}", 0)
-        return self.state
+        self.done = deepcopy({"effects": self.effects, "state": self.state})
+        return self.done
 
     async def leaf(self, name: str, depth: int) -> str:
         for index in range(self.dice(name, "n").randrange(2, 5)):
@@ -120,6 +141,25 @@ class Program:
         if depth < 2:
             await self.fan_out(name, depth + 1)
 
+    async def at_once(self, name: str, depth: int) -> None:
+        self.state["log"].append(await known(name, self.state["n"], self.state["log"][-3:]))
+        self.state["n"] += 1
+
+    async def tidying(self, name: str, depth: int) -> None:
+        self.state["n"] += await tidy(name, self.state["n"])
+
+    async def cancelling(self, name: str, depth: int) -> None:
+        if depth > 1:
+            return
+        task = asyncio.ensure_future(self.leaf(f"{name}!", depth + 1))
+        try:
+            for number in range(self.dice(name, "before").randrange(3)):
+                await self.step(f"{name}:{number}", depth)
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+            self.state["log"].append("cancelled" if task.cancelled() else "ended")
+
     async def fan_out(self, name: str, depth: int) -> None:
         names = [f"{name}/{child}" for child in range(self.dice(name, "width").randrange(2, 5))]
         leaves: list[Callable[[], Any]] = [lambda n=n: self.leaf(n, depth) for n in names]  # type: ignore[misc]
@@ -158,6 +198,10 @@ ACTIONS: list[Action] = [
     Program.hurry,
     Program.pass_on,
     Program.deeper,
+    Program.at_once,
+    Program.at_once,
+    Program.tidying,
+    Program.cancelling,
 ]
 WAYS = [Program.gathered, Program.grouped, Program.as_completed, Program.waited]
 
@@ -175,9 +219,9 @@ def started(program: Program, loop: str, store: MemoryStore) -> tuple[str, Any]:
 
     async def outer() -> tuple[str, Any]:
         async with run("random", seed=program.seed, store=store) as opened:
-            state = await program.main()
-            opened.set_result(state)
-            return opened.run_id, state
+            done = await program.main()
+            opened.set_result(done["state"])
+            return opened.run_id, done["state"]
 
     return runner(loop)(outer())
 
@@ -185,16 +229,16 @@ def started(program: Program, loop: str, store: MemoryStore) -> tuple[str, Any]:
 def recorded(seed: int, loop: str) -> tuple[Ledger, dict[str, Any]]:
     """The ledger of one live execution; its effects and end state."""
     store, program = MemoryStore(), Program(seed)
-    run_id, state = started(program, loop, store)
+    run_id, _ = started(program, loop, store)
     flush()
-    return store.ledger(run_id, tenant_id="default"), {"effects": program.effects, "state": state}
+    return store.ledger(run_id, tenant_id="default"), program.done
 
 
 def replayed(ledger: Ledger, seed: int, loop: str) -> tuple[ReplayResult, dict[str, Any]]:
     """The result of one replay; the effects of the replayed program and its end state."""
     program = Program(seed)
     result = Replay(ledger, stall_after_s=1.0).run(lambda: started(program, loop, MemoryStore()))
-    return result, {"effects": program.effects, "state": program.state}
+    return result, program.done
 
 
 def complaint(ledger: Ledger, seed: int, loop: str, live: dict[str, Any]) -> str | None:

@@ -6,9 +6,13 @@ nothing else runs in between. Which of the two a call did is known after its fir
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Coroutine, Generator
 from types import CoroutineType, coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from isotrace.record.context import Step
 
 
 def first_leg(call: Awaitable[Any]) -> tuple[bool, Any, Any]:
@@ -29,9 +33,10 @@ async def _awaited(call: Awaitable[Any]) -> Any:
 
 
 @coroutine
-def rest(steps: Coroutine[Any, Any, Any], wanted: Any) -> Generator[Any, Any, Any]:
-    """Awaits a call from where it first waits, and gives what it returned."""
+def rest(step: Step, steps: Coroutine[Any, Any, Any], wanted: Any) -> Generator[Any, Any, Any]:
+    """Awaits a step's call from where it first waits, and gives what it returned."""
     advance: Any
+    step.waits()
     # What `yield from` does (PEP 380).
     while True:
         try:
@@ -41,9 +46,20 @@ def rest(steps: Coroutine[Any, Any, Any], wanted: Any) -> Generator[Any, Any, An
             raise
         except BaseException as thrown:  # noqa: BLE001  # the call's business
             advance, given = steps.throw, thrown
+            if not _ends_at_once(wanted):
+                step.survives()
         else:
             advance = steps.send
         try:
             wanted = advance(given)
         except StopIteration as stop:
             return stop.value
+        if advance == steps.throw:
+            # It goes on, and may take its time to end.
+            step.survives()
+
+
+def _ends_at_once(wanted: Any) -> bool:
+    """Whether a task that waits for this goes on as soon as it is cancelled. One that waits for other
+    tasks goes on when those have ended."""
+    return wanted is None or type(wanted) is asyncio.Future

@@ -75,13 +75,14 @@ class Driver(Protocol):
     """What stands behind a run: the recorder while it is live, the player while it is replayed.
 
     Every method gets the branch that the call was made in, and raises what the agent must see.
-    `run` is the object that the agent's code has of it.
+    `run` is the object that the agent's code has of it, `step` the one in whose body it was opened.
     """
 
     info: RunInfo
     scheduler: Scheduler
     closed: bool
     run: Any
+    step: Step | None
 
     def close(self, ending: RunEnding) -> None:
         """The run ended; called once."""
@@ -250,18 +251,22 @@ class Step:
     """A step that is under way: what its end still needs, and what the body adds to it.
 
     `lineage` is its place in the run. `ended` is True from the moment in which its end is written.
+    Its task had been cancelled `cancelled` times by now without ending the step, `survived` of them since
+    it waits: what ends it is beyond that.
     """
 
     __slots__ = (
         "_random",
         "attempts",
         "branch",
+        "cancelled",
         "child_run_id",
         "cost_cents",
         "ended",
         "lineage",
         "marks",
         "spec",
+        "survived",
     )
 
     def __init__(self, spec: SkillSpec, branch: Branch, lineage: Lineage) -> None:
@@ -270,6 +275,8 @@ class Step:
         self.lineage = lineage
         self.cost_cents = 0.0
         self.attempts = 0
+        self.cancelled = 0
+        self.survived = 0
         self.child_run_id: str | None = None
         self.marks: tuple[str, ...] = ()
         self.ended = False
@@ -282,6 +289,16 @@ class Step:
         if self._random is None:
             self._random = random_stream(self.branch.driver.info.seed, self.lineage)
         return self._random
+
+    def waits(self) -> None:
+        """Its call begins to wait."""
+        self.cancelled = times_cancelled()
+        self.survived = 0
+
+    def survives(self) -> None:
+        """Its call goes on, or came to its end, although its task was cancelled."""
+        before, self.cancelled = self.cancelled, times_cancelled()
+        self.survived += self.cancelled - before
 
 
 _NOTHING: Mapping[str, Any] = {}
@@ -312,13 +329,19 @@ class Ending:
         self.bits = bits
 
 
-def ended_by_agent(error: BaseException) -> bool:
+def ended_by_agent(step: Step, error: BaseException) -> bool:
     """Whether the agent's own code ended a step (it cancelled the task, closed the coroutine), in
     contrast to an error that the step's call gave."""
     if isinstance(error, asyncio.CancelledError):
-        task = None if asyncio._get_running_loop() is None else asyncio.current_task()
-        return task is not None and task.cancelling() > 0
+        return times_cancelled() > step.cancelled
     return isinstance(error, GeneratorExit)
+
+
+def times_cancelled() -> int:
+    """How often the current task was asked to end, as far as nothing took that back. Not 0 for the rest
+    of a task's life where a `TaskGroup` of it has failed (until Python 3.12)."""
+    task = None if asyncio._get_running_loop() is None else asyncio.current_task()
+    return 0 if task is None else task.cancelling()
 
 
 current_branch: ContextVar[Branch | None] = ContextVar("isotrace_branch", default=None)

@@ -52,6 +52,7 @@ class Recorder:
         self.info = info
         self.closed = False
         self.run: Any = None
+        self.step: Step | None = None
         self.writer = RunWriter(info, journal, clock)
         self.scheduler = Scheduler(ArrivalOrder(), self.writer.note)
         self.streams: set[LiveStream] = set()
@@ -139,7 +140,7 @@ class Recorder:
                     self._aretry(step, args, kwargs) if spec.retries else spec.function(*args, **kwargs)
                 )
                 if waits:
-                    value = await rest(steps, value)
+                    value = await rest(step, steps, value)
             finally:
                 took_ns = now_ns() - started
                 leave_body(tokens)
@@ -175,7 +176,7 @@ class Recorder:
 
     async def deliver_error(self, ending: Ending, problem: BaseException, took_ns: int) -> None:
         """Waits for the turn of a failure, unless it was the agent that ended the step."""
-        if ended_by_agent(problem):
+        if ended_by_agent(ending.step, problem):
             ending.facts |= UNDELIVERED
             self.writer.finish(ending, took_ns)
         else:
@@ -184,6 +185,7 @@ class Recorder:
     async def deliver(self, ending: Ending, took_ns: int) -> None:
         """Waits for the completion's turn. Cancelled meanwhile, the agent never got the outcome."""
         step = ending.step
+        step.survives()
         try:
             await self.scheduler.turn((step.lineage, "end"), partial(self.writer.finish, ending, took_ns))
         except BaseException as error:

@@ -176,7 +176,7 @@ class Run:
         loop = asyncio._get_running_loop()
         if loop is not None:
             driver.scheduler.look(loop)
-        step = current_step.get()
+        driver.step = step = current_step.get()
         if step is not None:
             step.child_run_id = self._info.run_id
         self._tokens = set_all([(current_branch, self._root), (current_step, None)])

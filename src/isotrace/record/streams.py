@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from isotrace.record.body import first_leg, rest
 from isotrace.record.context import Ending, Step, enter_body, leave_body
 from isotrace.record.writer import UNDELIVERED
 
@@ -95,13 +96,15 @@ class LiveStream:
     async def _item(self, advance: Callable[[], Any]) -> tuple[Any, BaseException | None]:
         tokens = enter_body(self._step)
         try:
-            return await advance(), None
+            waits, steps, item = first_leg(advance())
+            return await rest(self._step, steps, item) if waits else item, None
         except BaseException as error:  # noqa: BLE001  # raised again when it has been written down
             return None, error
         finally:
             leave_body(tokens)
 
     async def _deliver_chunk(self, chunk: tuple[bytes, dict[str, bytes]]) -> None:
+        self._step.survives()
         try:
             await self._recorder.scheduler.turn(
                 (self._step.lineage, self._index), lambda: self._writer.add_chunk(self._step, chunk)

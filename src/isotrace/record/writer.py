@@ -236,6 +236,8 @@ class RunWriter:
         usual = succeeded_facts(step.lineage, ending.bits or 0, step.cost_cents, took_ns)
         rest = {name: usual.pop(name) for name in ("cost_cents", "duration_ms")}
         facts = {**usual, **ending.facts, **ending.extra, **rest, "retry_count": step.attempts}
+        if step.survived and facts.get("delivered") is False:
+            facts["survived"] = step.survived
         if step.child_run_id is not None:
             facts["child_run_id"] = step.child_run_id
         if step.marks:

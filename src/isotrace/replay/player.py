@@ -22,7 +22,16 @@ from isotrace.jsondiff import diff_values
 from isotrace.minted import MintedIds
 from isotrace.models import Erased
 from isotrace.plain import from_plain
-from isotrace.record.context import Branch, RunEnding, RunInfo, current_branch, reset_all, set_all
+from isotrace.record.context import (
+    Branch,
+    RunEnding,
+    RunInfo,
+    Step,
+    current_branch,
+    reset_all,
+    set_all,
+    times_cancelled,
+)
 from isotrace.record.outcomes import rebuild_error
 from isotrace.record.restore import restore
 from isotrace.record.scheduler import Scheduler, Waiter
@@ -52,6 +61,7 @@ class Player:
         self.record = record
         self.closed = False
         self.run: Any = None
+        self.step: Step | None = None
         self.implied = False
         self.divergences: list[Divergence] = []
         self.failure: IsotraceError | None = None
@@ -298,7 +308,7 @@ class Player:
         if step.finished is None and self.record.finished is None and self._nothing_left():
             self.stop(self._indeterminate(step))
         key: DeliveryKey = (step.lineage, what)
-        fired = False
+        fired, before = False, times_cancelled()
 
         def complete() -> None:
             nonlocal fired
@@ -310,8 +320,10 @@ class Player:
                 try:
                     await self.scheduler.turn(key, complete)
                 except asyncio.CancelledError:
+                    if fired or self._stop is not None or self.closed:
+                        raise
                     # What was delivered on record all the same had survived being cancelled.
-                    if fired or not step.delivers(what) or self._stop is not None or self.closed:
+                    if not step.delivers(what) and times_cancelled() - before > step.survived:
                         raise
         finally:
             self.waits_no_more(key)

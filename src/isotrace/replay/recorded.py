@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -52,6 +53,12 @@ class RecordedStep:
     def at_once(self) -> bool:
         """Whether it was awaited without waiting for anything, so that its end came without a turn."""
         return self.finished is not None and self.finished.facts.get("at_once") is True
+
+    @property
+    def survived(self) -> float:
+        """How often it was cancelled before the agent's code ended it: any number of times, if it was
+        still under way when the run ended."""
+        return math.inf if self.finished is None else float(self.finished.facts.get("survived", 0))
 
     def delivers(self, what: int | str) -> bool:
         """Whether this part of it was handed to the agent: its end, or the chunk of this number."""
