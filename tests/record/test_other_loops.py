@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import types
+from collections.abc import AsyncIterator, Generator
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -86,3 +87,26 @@ def test_tasks_of_a_nursery_share_the_run(lab: Lab) -> None:
     taken = lab.record(lambda: trio.run(agent))
     assert (taken.error, taken.value) == (None, ["A", "B", "C"])
     assert sorted(params["name"] for _, _, params, _ in taken.steps) == ["a", "b", "c"]
+
+
+def test_a_generator_that_is_a_coroutine_is_awaited(lab: Lab) -> None:
+    @skill
+    @types.coroutine
+    def asked(more: int) -> Generator[str, int, int]:
+        return (yield "wanted") + more
+
+    async def program() -> tuple[int, int]:
+        return await asked(1), await asked(2)
+
+    def agent() -> Any:
+        call = program()
+        try:
+            call.send(None)
+            while True:
+                call.send(7)
+        except StopIteration as stop:
+            return stop.value
+
+    taken, result = lab.again(agent)
+    assert (taken.value, result.value, str(result.verdict)) == ((8, 9), (8, 9), "MATCH")
+    assert [step[1] for step in taken.steps] == ["asked", "asked"]

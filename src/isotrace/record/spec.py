@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from functools import cached_property
+from types import CodeType
 from typing import Any, Literal, get_args
 
 from isotrace.errors import UsageError
@@ -24,11 +25,17 @@ def shape_of(function: Callable[..., Any]) -> Shape:
     for probe in (function, called):
         if inspect.isasyncgenfunction(probe):
             return "astream"
+        if inspect.iscoroutinefunction(probe) or _is_old_coroutine(probe):
+            return "acall"
         if inspect.isgeneratorfunction(probe):
             return "stream"
-        if inspect.iscoroutinefunction(probe):
-            return "acall"
     return "call"
+
+
+def _is_old_coroutine(function: Any) -> bool:
+    """Whether this is a generator function that `types.coroutine` has made a coroutine function."""
+    code = getattr(function, "__code__", None)
+    return isinstance(code, CodeType) and bool(code.co_flags & inspect.CO_ITERABLE_COROUTINE)
 
 
 class SkillSpec:
