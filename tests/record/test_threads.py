@@ -16,6 +16,8 @@ import pytest
 import uvloop
 
 from isotrace.record import ThreadPool, branch, current_run, skill
+from isotrace.record.scheduler import ArrivalOrder, Scheduler
+from isotrace.record.threads import Worker
 
 if TYPE_CHECKING:
     from tests.record.lab import Lab
@@ -586,3 +588,28 @@ def test_a_replay_whose_thread_never_gets_its_turn_is_stalled(lab: Lab) -> None:
     assert result.verdict == "DIVERGED"
     assert result.first is not None
     assert result.first.code == "REPLAY_STALLED"
+
+
+def test_a_thread_goes_on_when_what_hands_its_turn_over_was_interrupted() -> None:
+    turns = Scheduler(ArrivalOrder(), lambda reason: None)
+    went_on = threading.Event()
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    def body() -> None:
+        turns.thread_resumed()
+        here = Worker(turns)
+        here.pause()
+        here.resume("its end", interrupted)
+        went_on.set()
+
+    main = Worker(turns)
+    main.go_on()
+    thread = threading.Thread(target=body, daemon=True)
+    thread.start()
+    while not turns._turns.waiting():
+        time.sleep(0.001)
+    with pytest.raises(KeyboardInterrupt):
+        main.pause()
+    assert went_on.wait(10)

@@ -55,8 +55,10 @@ class Worker:
         ready = threading.Event()
 
         def fire() -> None:
-            complete()
-            ready.set()
+            try:
+                complete()
+            finally:
+                ready.set()
 
         def fail(error: BaseException) -> None:
             self._error = error
