@@ -117,7 +117,7 @@ def test_a_history_that_grows_is_written_once(tmp_path: Any) -> None:
         b'["step_started",1,1,[0],{},{}]',
         b'["step_finished",0,1,[0],8,0.0,1,{}]',
         b'["step_finished",0,1,[0],-1,0.0,1,{}]',
-        b'["step_finished",0,1,[0],0,0.0,-1,{}]',
+        b'["step_finished",0,1,[0],0,0.0,0.5,{}]',
         b'["step_finished",0,1,[0],0,"free",1,{}]',
         b'["step_chunk",0,1,[0],{}]',
         b'["step_started",0,1,[0],{},{}',
@@ -131,3 +131,9 @@ def test_a_line_of_another_shape_is_corrupt(tmp_path: Any, body: bytes) -> None:
     with pytest.raises(RecordCorruptError) as caught:
         read_journal(path)
     assert caught.value.where == f"{path}, line 2"
+
+
+def test_a_monotonic_clock_that_goes_back_costs_no_run(tmp_path: Any) -> None:
+    journal = Journal.create(tmp_path, "r1", "acme", SEED)
+    assert journal.append_json(SUCCEEDED, 1, ((0,), 0, 0.0, -1_500), {})
+    assert read_journal(journal.path).events[0].facts["duration_ms"] == -0.002

@@ -55,7 +55,7 @@ class Succeeded(msgspec.Struct, array_like=True, tag=SUCCEEDED, forbid_unknown_f
     lineage: list[int | str]
     bits: Annotated[int, msgspec.Meta(ge=0, le=PLAIN | WRAPPED | AT_ONCE)]
     cost_cents: float | int
-    took_ns: Annotated[int, msgspec.Meta(ge=0)]
+    took_ns: int
     value: msgspec.Raw
 
     def event(self) -> Event:
