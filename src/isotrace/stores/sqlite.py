@@ -162,27 +162,37 @@ class SqliteStore:
                     packer=self._packer,
                 )
             self._names.remember(ids)
-            self._truncate_log(con, run_id)
+            self._scrub(con, run_id)
 
     def tombstones(self, run_id: str, *, tenant_id: str) -> list[Tombstone]:
         with self._pool.borrow() as con, transaction(con, "DEFERRED"):
             return read_tombstones(con, self._key(con, run_id, tenant_id))
 
-    def _truncate_log(self, con: apsw.Connection, run_id: str) -> None:
-        """The log still holds the pages as they were before; this empties it."""
+    def _scrub(self, con: apsw.Connection, run_id: str) -> None:
+        """Rows that once moved to another page left copies where they were, which `secure_delete` does
+        not overwrite: the file is written anew. Its log still holds the pages as they were before."""
 
-        def truncate() -> None:
+        def empty_log() -> None:
             if scalar(con, "PRAGMA wal_checkpoint(TRUNCATE)"):
                 raise apsw.BusyError("a reader still uses the log")
 
         try:
-            self._pool.retry(truncate)
+            self._pool.retry(lambda: con.execute("VACUUM"))
+            self._pool.retry(empty_log)
         except apsw.BusyError:
             raise StoreUnavailableError(
                 "the values are erased, but the store's log may hold them until its readers have finished",
                 where=f"{self.path}-wal",
                 run_id=run_id,
                 hint="end the other processes that use the store; the last one to close it empties the log",
+            ) from None
+        except (apsw.FullError, apsw.NoMemError, apsw.IOError) as error:
+            raise StoreUnavailableError(
+                "the values are erased, but there was no room to write the file anew: it may hold copies",
+                where=str(self.path),
+                run_id=run_id,
+                got=str(error),
+                hint="free some space, then erase again",
             ) from None
 
     def rebuild(self) -> int:
