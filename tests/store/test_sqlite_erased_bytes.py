@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import random
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import apsw
 import pytest
 
-from isotrace.clock import ManualClock
 from isotrace.contracts import RunQuery
 from isotrace.errors import StoreUnavailableError
 from isotrace.ledger import SealedRun
@@ -54,8 +56,7 @@ def _on_disk(path: Path) -> bytes:
 
 @pytest.fixture(params=[0, None], ids=["uncompressed", "compressed"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqliteStore]:
-    # Which rows move depends on how long everything is: no clock or id may change that.
-    with SqliteStore(tmp_path / "traces.db", compression=request.param, clock=ManualClock()) as store:
+    with SqliteStore(tmp_path / "traces.db", compression=request.param) as store:
         yield store
 
 
@@ -134,27 +135,16 @@ def test_a_log_that_a_reader_holds_back_is_said_so(tmp_path: Path) -> None:
     assert SECRET.encode() not in _on_disk(store.path), "the last one to close the store empties the log"
 
 
-@pytest.mark.parametrize("seed", [46, 144, 232])
-def test_no_byte_is_left_either_where_rows_moved_before_they_were_erased(
-    store: SqliteStore, seed: int
-) -> None:
-    # Inserting into full pages moves rows to others; a copy must not stay where they were.
-    rng = random.Random(seed)
-    alive: dict[str, str] = {}
-    gone: list[str] = []
-    for number in range(240):
-        secret = rng.randbytes(rng.randint(8, 30)).hex()
-        metadata = {rng.choice("abcdef") * rng.randint(1, 9): secret}
-        run = make_run(f"{rng.randbytes(3).hex()}-{number}", metadata=metadata, steps=[tool("t", metadata)])
-        store.put(run)
-        alive[run.run_id] = secret
-        if number % 3 == 2:
-            run_id = rng.choice(sorted(alive))
-            store.erase(run_id, [(0, "metadata"), (1, "params")], tenant_id=T, reason="test")
-            gone.append(alive.pop(run_id))
-    disk = _on_disk(store.path)
-    windows = {disk[start : start + 12] for start in range(len(disk))}
-    pieces = {secret[start : start + 12].encode() for secret in gone for start in range(len(secret) - 11)}
-    assert len(gone) == 80
-    assert pieces & windows == set()
-    assert all(secret.encode() in disk for secret in alive.values()), "or the search would find nothing"
+@pytest.mark.parametrize("seed", [29, 131, 137])
+def test_no_byte_is_left_either_where_rows_moved_before_they_were_erased(tmp_path: Path, seed: int) -> None:
+    # Inserting into full pages moves rows to others; a copy must not stay where they were. Which rows move
+    # depends on the length of everything and on the order of sets, so it is a process of its own.
+    done = subprocess.run(
+        [sys.executable, Path(__file__).with_name("erased_rows.py"), tmp_path / "traces.db", str(seed)],
+        env={**os.environ, "PYTHONHASHSEED": "0"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout) == {"erased": 80, "left": [], "alive": True}
