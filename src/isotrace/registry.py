@@ -29,6 +29,7 @@ _STORES = {
 }
 _IMPORTERS = {
     "jsonl": "isotrace.formats.jsonl:JsonlImporter",
+    "langfuse": "isotrace.formats.langfuse:LangfuseImporter",
     "mini-swe-agent": "isotrace.formats.mini_swe_agent:MiniSweAgentImporter",
     "tau-bench": "isotrace.formats.tau_bench:TauBenchImporter",
     "tau2-bench": "isotrace.formats.tau2:Tau2Importer",

@@ -1,0 +1,210 @@
+"""What the formats of spans share: pieces of work with a beginning, an end and a place in a tree, as the
+events of one run.
+
+Chat formats tell one thing after another (`isotrace.formats.chat`). Here work overlaps, so the events are
+brought into the order of their times, and a step's lineage is its place in the source's tree: a span
+that is no step itself still numbers what stands inside it.
+
+The grade of such a run says what a replay would miss. Each reason has one wording.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from isotrace.canonical import MAX_DEPTH, value_bytes
+from isotrace.contracts import ImportedRun
+from isotrace.events import lineage_text
+from isotrace.formats.chat import SUCCESS, ChatRun, Identity, Outcome
+from isotrace.formats.node import Node
+from isotrace.formats.source import Bounds
+from isotrace.models import META_REPLAYABILITY, Lineage
+
+NO_PROGRAM: Final = "program: the source does not say which program ran, so a replay has to be given it"
+AS_SHOWN: Final = "values: they are as the source shows them, not as the code passed them"
+UNFINISHED: Final = "unfinished: the end of some steps is not in the source"
+NO_PARAMS: Final = "params: what some steps were called with is not in the source"
+NO_OUTCOME: Final = "outcome: what some steps gave back is not in the source"
+
+MAX_PLACES: Final = MAX_DEPTH // 2
+"""How deep a tree of spans may be."""
+
+
+@dataclass(slots=True)
+class Work:
+    """One step: where it stands, what it was, when it began and ended (None: never).
+
+    Times are microseconds since 1970. `params` are None where the source has none. An outcome that is no
+    object is kept as `{"value": outcome}`, as it is of a recorded step.
+    """
+
+    lineage: Lineage
+    kind: str
+    skill: str
+    params: dict[str, Any] | None
+    started_us: int
+    ended_us: int | None
+    outcome: Any = None
+    ended: Outcome = SUCCESS
+    error: str | None = None
+    effect: str = "write"
+    cost_cents: float = 0.0
+    retries: int = 0
+    attempts: list[tuple[int, dict[str, Any], str | None]] = field(default_factory=list)
+    marks: tuple[str, ...] = ()
+
+
+class TreeRun(ChatRun):
+    """Builds the events of one run from its steps; its beginning and end are those of a `ChatRun`."""
+
+    def __init__(self, root: Node, identity: Identity, bounds: Bounds) -> None:
+        super().__init__(root, identity, {}, bounds)
+        self._reasons: dict[str, None] = {NO_PROGRAM: None, AS_SHOWN: None}
+
+    def note(self, reason: str) -> None:
+        """Adds a reason why this run may not replay. The same reason counts once."""
+        self._reasons.setdefault(reason)
+
+    def add(self, steps: Iterable[Work]) -> None:
+        """All steps of the run, in any order: their events go into that of their times.
+
+        Where times are equal, a step ends before the next one of the tree's order begins, unless
+        that one stands inside of it.
+        """
+        ordered = sorted(steps, key=lambda step: (step.started_us, _numbers(step.lineage)))
+        open_: list[tuple[int, int, Work]] = []
+        for number, step in enumerate(ordered):
+            while open_ and open_[0][0] <= step.started_us and not _inside(step, open_[0][2]):
+                self._end(heapq.heappop(open_))
+            self._begin(step)
+            if step.ended_us is not None:
+                heapq.heappush(open_, (max(step.ended_us, step.started_us), number, step))
+        while open_:
+            self._end(heapq.heappop(open_))
+
+    def _begin(self, step: Work) -> None:
+        self._steps += 1
+        self.now_us = max(self.now_us, step.started_us)
+        if step.params is None:
+            self.note(NO_PARAMS)
+        if step.ended_us is None:
+            self.note(UNFINISHED)
+        elif step.outcome is None and step.ended.status == "success":
+            self.note(NO_OUTCOME)
+        plain, raw_ids = self._minted.replace(step.params or {})
+        values = {"params": value_bytes(plain)}
+        if raw_ids:
+            values["raw_ids"] = value_bytes(raw_ids)
+        facts = {
+            "lineage": list(step.lineage),
+            "kind": step.kind,
+            "skill_name": step.skill,
+            "effect": "read" if step.kind == "llm" else step.effect,
+        }
+        self._add("step_started", facts, values)
+        for time_us, attempt, error in step.attempts:
+            self.now_us = max(self.now_us, time_us)
+            told = {} if error is None else {"error": value_bytes(error)}
+            self._add("step_attempt", {"lineage": list(step.lineage), **attempt}, told)
+
+    def _end(self, ended: tuple[int, int, Work]) -> None:
+        ended_us, _, step = ended
+        self.now_us = max(self.now_us, ended_us)
+        wrapped = step.outcome is not None and not isinstance(step.outcome, dict)
+        values = {}
+        if step.outcome is not None:
+            outcome = {"value": step.outcome} if wrapped else step.outcome
+            values["outcome_data"] = value_bytes(outcome)
+        if step.error is not None:
+            values["error"] = value_bytes(step.error)
+        facts: dict[str, Any] = {
+            "lineage": list(step.lineage),
+            "status": step.ended.status,
+            "outcome_category": step.ended.category,
+            "outcome_code": step.ended.code,
+            "cost_cents": step.cost_cents,
+            "duration_ms": (ended_us - step.started_us) / 1000,
+            "retry_count": step.retries,
+        }
+        if wrapped:
+            facts["wrapped"] = True
+        if step.marks:
+            facts["marks"] = list(step.marks)
+        self._add("step_finished", facts, values)
+        if step.kind == "llm":
+            self._minted.learn(lineage_text(step.lineage), step.outcome)
+
+    def finish(
+        self,
+        status: str,
+        *,
+        result: Any = None,
+        error: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        time_us: int | None = None,
+    ) -> ImportedRun:
+        """As `ChatRun.finish`; the metadata carry the run's grade, and its end is not before its steps'."""
+        return super().finish(
+            status,
+            result=result,
+            error=error,
+            metadata={**(metadata or {}), META_REPLAYABILITY: list(self._reasons)},
+            time_us=self.now_us if time_us is None else max(self.now_us, time_us),
+        )
+
+
+def _inside(step: Work, other: Work) -> bool:
+    size = len(other.lineage)
+    return len(step.lineage) > size and step.lineage[:size] == other.lineage
+
+
+@dataclass(slots=True)
+class Span:
+    """A node of the source's tree: its id, the id that it names as its parent, when it began."""
+
+    id: str
+    parent: str | None
+    started_us: int
+    node: Node
+    inner: list[Span] = field(default_factory=list)
+    lineage: Lineage = ()
+
+
+def grown(spans: list[Span]) -> list[Span]:
+    """The spans by place: each with its children in `inner` and its lineage, parents first.
+
+    Siblings are numbered by the time when they began, those of one time as they stand in the
+    source. A span whose parent is not there stands at the root. Raises `ImportFormatError` for an id
+    that two spans have, parents that go in a circle, and a tree that is too deep.
+    """
+    by_id: dict[str, Span] = {}
+    for span in spans:
+        if span.id in by_id:
+            raise span.node.fail("two spans have one id", expected="an id of its own")
+        by_id[span.id] = span
+    roots: list[Span] = []
+    for span in sorted(spans, key=lambda one: one.started_us):
+        parent = None if span.parent is None else by_id.get(span.parent)
+        (roots if parent is None else parent.inner).append(span)
+    placed: list[Span] = []
+    waiting: list[tuple[Lineage, list[Span]]] = [((), roots)]
+    while waiting:
+        place, siblings = waiting.pop()
+        for number, span in enumerate(siblings):
+            span.lineage = (*place, number)
+            placed.append(span)
+            if len(span.lineage) > MAX_PLACES:
+                raise span.node.fail("the spans are nested too deeply", hint=f"at most {MAX_PLACES} deep")
+            if span.inner:
+                waiting.append((span.lineage, span.inner))
+    if len(placed) < len(spans):
+        lost = next(span for span in spans if not span.lineage)
+        raise lost.node.fail("the parents of a span go in a circle")
+    return sorted(placed, key=lambda span: _numbers(span.lineage))
+
+
+def _numbers(lineage: Lineage) -> tuple[int, ...]:
+    return tuple(part for part in lineage if isinstance(part, int))
