@@ -28,6 +28,7 @@ _STORES = {
     "sqlite": "isotrace.stores.sqlite:SqliteStore",
 }
 _IMPORTERS = {
+    "claude-code": "isotrace.formats.claude_code:ClaudeCodeImporter",
     "jsonl": "isotrace.formats.jsonl:JsonlImporter",
     "langfuse": "isotrace.formats.langfuse:LangfuseImporter",
     "mini-swe-agent": "isotrace.formats.mini_swe_agent:MiniSweAgentImporter",

@@ -21,6 +21,7 @@ from isotrace.events import lineage_text
 from isotrace.formats.chat import SUCCESS, ChatRun, Identity, Outcome
 from isotrace.formats.node import Node
 from isotrace.formats.source import Bounds
+from isotrace.minted import MintedIds
 from isotrace.models import META_REPLAYABILITY, Lineage
 
 NO_PROGRAM: Final = "program: the source does not say which program ran, so a replay has to be given it"
@@ -33,12 +34,38 @@ MAX_PLACES: Final = MAX_DEPTH // 2
 """How deep a tree of spans may be."""
 
 
+class Talk:
+    """The messages of one conversation, each encoded once however many steps were sent it.
+
+    A step that was sent the first n messages has the n-th prefix of what was encoded.
+    """
+
+    def __init__(self, messages: Iterable[dict[str, Any]] = ()) -> None:
+        self.messages = list(messages)
+        self._data = bytearray()
+        self._ends = [0]
+        self._raw_ids: list[dict[str, str]] = []
+
+    def params(self, sent: int, settings: dict[str, Any], minted: MintedIds) -> tuple[bytes, dict[str, str]]:
+        """The params of a step that was sent the first `sent` messages, and the raw ids in them."""
+        while len(self._ends) <= sent:
+            plain, raw_ids = minted.replace(self.messages[len(self._ends) - 1])
+            self._data += (b"," if self._data else b"") + value_bytes(plain)
+            self._ends.append(len(self._data))
+            self._raw_ids.append(raw_ids)
+        head = value_bytes({key: value for key, value in settings.items() if key != "messages"})[:-1]
+        begin = b'"messages":[' if head == b"{" else b',"messages":['
+        found = {reference: raw for one in self._raw_ids[:sent] for reference, raw in one.items()}
+        return head + begin + bytes(self._data[: self._ends[sent]]) + b"]}", found
+
+
 @dataclass(slots=True)
 class Work:
     """One step: where it stands, what it was, when it began and ended (None: never).
 
-    Times are microseconds since 1970. `params` are None where the source has none. An outcome that is no
-    object is kept as `{"value": outcome}`, as it is of a recorded step.
+    Times are microseconds since 1970. `params` are None where the source has none; of a step in a
+    `talk` they are its settings, and it was sent the first `sent` messages. An outcome that is no object is
+    kept as `{"value": outcome}`, as it is of a recorded step.
     """
 
     lineage: Lineage
@@ -55,6 +82,8 @@ class Work:
     retries: int = 0
     attempts: list[tuple[int, dict[str, Any], str | None]] = field(default_factory=list)
     marks: tuple[str, ...] = ()
+    talk: Talk | None = None
+    sent: int = 0
 
 
 class TreeRun(ChatRun):
@@ -94,8 +123,12 @@ class TreeRun(ChatRun):
             self.note(UNFINISHED)
         elif step.outcome is None and step.ended.status == "success":
             self.note(NO_OUTCOME)
-        plain, raw_ids = self._minted.replace(step.params or {})
-        values = {"params": value_bytes(plain)}
+        if step.talk is None:
+            plain, raw_ids = self._minted.replace(step.params or {})
+            values = {"params": value_bytes(plain)}
+        else:
+            params, raw_ids = step.talk.params(step.sent, step.params or {}, self._minted)
+            values = {"params": params}
         if raw_ids:
             values["raw_ids"] = value_bytes(raw_ids)
         facts = {
