@@ -34,6 +34,7 @@ _IMPORTERS = {
     "mini-swe-agent": "isotrace.formats.mini_swe_agent:MiniSweAgentImporter",
     "tau-bench": "isotrace.formats.tau_bench:TauBenchImporter",
     "tau2-bench": "isotrace.formats.tau2:Tau2Importer",
+    "temporal": "isotrace.formats.temporal:TemporalImporter",
 }
 _ALIASES = {"tau2": "tau2-bench"}
 _EXPORTERS = {"jsonl": "isotrace.formats.jsonl:JsonlExporter"}

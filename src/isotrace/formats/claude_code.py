@@ -349,7 +349,7 @@ class _Session:
             self._counts["results_without_call"] += 1
             return
         work.ended_us = self._now_us
-        work.outcome = block["content"].value_or_none() if told.absent else told.value
+        work.outcome = block["content"].value if told.absent else told.value
         if block["is_error"].flag_or_none():
             work.ended, work.error = TOOL_ERROR, _text(block)
 

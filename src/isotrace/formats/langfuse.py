@@ -43,6 +43,7 @@ from isotrace.formats.node import Moment, Node, as_import_error, foreign_json, p
 from isotrace.formats.scan import JsonText, runs_of
 from isotrace.formats.source import DEFAULT_BOUNDS, Bounds, label_of, map_all
 from isotrace.formats.tree import Span, TreeRun, Work, grown
+from isotrace.jsondiff import MISSING
 from isotrace.models import META_MODEL
 
 SEEN_TWICE: Final = "inside of another LLM step: one call that two instrumentations saw"
@@ -257,12 +258,18 @@ def _step(span: Span, kind: str, *, seen_twice: bool) -> Work:
         params=_llm_params(node) if kind == "llm" else _arguments(node["input"]),
         started_us=span.started_us,
         ended_us=None if ended is None else ended.us,
-        outcome=_answer(node) if kind == "llm" else node["output"].value_or_none(),
+        outcome=_outcome(node, kind),
         ended=_ended(node, kind),
         error=node["statusMessage"].text_or_none() if _is_failed(node) else None,
         cost_cents=0.0 if seen_twice else _cost(node),
         marks=(SEEN_TWICE,) if seen_twice else (),
     )
+
+
+def _outcome(node: Node, kind: str) -> Any:
+    if node["output"].absent:
+        return MISSING
+    return _answer(node) if kind == "llm" else node["output"].value
 
 
 def _skill(node: Node, kind: str) -> str:

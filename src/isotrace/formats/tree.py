@@ -21,6 +21,7 @@ from isotrace.events import lineage_text
 from isotrace.formats.chat import SUCCESS, ChatRun, Identity, Outcome
 from isotrace.formats.node import Node
 from isotrace.formats.source import Bounds
+from isotrace.jsondiff import MISSING
 from isotrace.minted import MintedIds
 from isotrace.models import META_REPLAYABILITY, Lineage
 
@@ -64,8 +65,9 @@ class Work:
     """One step: where it stands, what it was, when it began and ended (None: never).
 
     Times are microseconds since 1970. `params` are None where the source has none; of a step in a
-    `talk` they are its settings, and it was sent the first `sent` messages. An outcome that is no object is
-    kept as `{"value": outcome}`, as it is of a recorded step.
+    `talk` they are its settings, and it was sent the first `sent` messages. `outcome` is `MISSING` where the
+    source has none; one that is no object is kept as `{"value": outcome}`, as it is of a recorded step.
+    `attempts` are those that failed: when, the facts, the error.
     """
 
     lineage: Lineage
@@ -74,7 +76,7 @@ class Work:
     params: dict[str, Any] | None
     started_us: int
     ended_us: int | None
-    outcome: Any = None
+    outcome: Any = MISSING
     ended: Outcome = SUCCESS
     error: str | None = None
     effect: str = "write"
@@ -89,9 +91,15 @@ class Work:
 class TreeRun(ChatRun):
     """Builds the events of one run from its steps; its beginning and end are those of a `ChatRun`."""
 
-    def __init__(self, root: Node, identity: Identity, bounds: Bounds) -> None:
+    def __init__(
+        self,
+        root: Node,
+        identity: Identity,
+        bounds: Bounds,
+        reasons: Iterable[str] = (NO_PROGRAM, AS_SHOWN),
+    ) -> None:
         super().__init__(root, identity, {}, bounds)
-        self._reasons: dict[str, None] = {NO_PROGRAM: None, AS_SHOWN: None}
+        self._reasons = dict.fromkeys(reasons)
 
     def note(self, reason: str) -> None:
         """Adds a reason why this run may not replay. The same reason counts once."""
@@ -104,15 +112,30 @@ class TreeRun(ChatRun):
         that one stands inside of it.
         """
         ordered = sorted(steps, key=lambda step: (step.started_us, _numbers(step.lineage)))
-        open_: list[tuple[int, int, Work]] = []
+        due: list[tuple[int, int, int, Work]] = []
         for number, step in enumerate(ordered):
-            while open_ and open_[0][0] <= step.started_us and not _inside(step, open_[0][2]):
-                self._end(heapq.heappop(open_))
+            while due and due[0][0] <= step.started_us and not _inside(step, due[0][3]):
+                self._go_on(*heapq.heappop(due))
             self._begin(step)
-            if step.ended_us is not None:
-                heapq.heappush(open_, (max(step.ended_us, step.started_us), number, step))
-        while open_:
-            self._end(heapq.heappop(open_))
+            ended_us = None if step.ended_us is None else max(step.ended_us, step.started_us)
+            for index, (time_us, _, _) in enumerate(step.attempts):
+                heapq.heappush(
+                    due, (time_us if ended_us is None else min(time_us, ended_us), number, index, step)
+                )
+            if ended_us is not None:
+                heapq.heappush(due, (ended_us, number, len(step.attempts), step))
+        while due:
+            self._go_on(*heapq.heappop(due))
+
+    def _go_on(self, time_us: int, _number: int, index: int, step: Work) -> None:
+        """An attempt of a step that failed, or its end."""
+        self.now_us = max(self.now_us, time_us)
+        if index == len(step.attempts):
+            self._end(step, time_us)
+            return
+        _, facts, error = step.attempts[index]
+        values = {} if error is None else {"error": value_bytes(error)}
+        self._add("step_attempt", {"lineage": list(step.lineage), **facts}, values)
 
     def _begin(self, step: Work) -> None:
         self._steps += 1
@@ -121,7 +144,7 @@ class TreeRun(ChatRun):
             self.note(NO_PARAMS)
         if step.ended_us is None:
             self.note(UNFINISHED)
-        elif step.outcome is None and step.ended.status == "success":
+        elif step.outcome is MISSING and step.ended.status == "success":
             self.note(NO_OUTCOME)
         if step.talk is None:
             plain, raw_ids = self._minted.replace(step.params or {})
@@ -138,17 +161,11 @@ class TreeRun(ChatRun):
             "effect": "read" if step.kind == "llm" else step.effect,
         }
         self._add("step_started", facts, values)
-        for time_us, attempt, error in step.attempts:
-            self.now_us = max(self.now_us, time_us)
-            told = {} if error is None else {"error": value_bytes(error)}
-            self._add("step_attempt", {"lineage": list(step.lineage), **attempt}, told)
 
-    def _end(self, ended: tuple[int, int, Work]) -> None:
-        ended_us, _, step = ended
-        self.now_us = max(self.now_us, ended_us)
-        wrapped = step.outcome is not None and not isinstance(step.outcome, dict)
+    def _end(self, step: Work, ended_us: int) -> None:
+        wrapped = step.outcome is not MISSING and not isinstance(step.outcome, dict)
         values = {}
-        if step.outcome is not None:
+        if step.outcome is not MISSING:
             outcome = {"value": step.outcome} if wrapped else step.outcome
             values["outcome_data"] = value_bytes(outcome)
         if step.error is not None:
