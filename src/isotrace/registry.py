@@ -32,6 +32,7 @@ _IMPORTERS = {
     "jsonl": "isotrace.formats.jsonl:JsonlImporter",
     "langfuse": "isotrace.formats.langfuse:LangfuseImporter",
     "mini-swe-agent": "isotrace.formats.mini_swe_agent:MiniSweAgentImporter",
+    "openai-agents": "isotrace.formats.openai_agents:OpenAIAgentsImporter",
     "tau-bench": "isotrace.formats.tau_bench:TauBenchImporter",
     "tau2-bench": "isotrace.formats.tau2:Tau2Importer",
     "temporal": "isotrace.formats.temporal:TemporalImporter",
