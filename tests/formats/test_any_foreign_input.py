@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from isotrace.contracts import ImportedRun
 from isotrace.errors import ImportFormatError
+from isotrace.formats.source import HEAD_BYTES, open_source
 from isotrace.ledger import seal, verify
 from isotrace.models import TraceRecord
-from isotrace.registry import importer
+from isotrace.registry import importer, importers
 
 SPAN = {"traceId": "t", "level": "ERROR", "statusMessage": "ValueError: no", "metadata": '{"attributes": {}}'}
 EVENT = {"eventTime": "2024-03-25T22:18:26.646738Z"}
@@ -210,3 +211,22 @@ def test_any_bytes_at_all(name, data):
 def test_depth_without_content(name):
     for source in (b"[" * 1_000_000, b'{"events":' * 100_000, b'{"observations":[' + b"[" * 200_000):
         assert [type(item) for item in outcome(name, source)] == [ImportFormatError]
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern"),
+    [
+        ("langfuse", "langfuse_framework_traces/*.json"),
+        ("temporal", "temporal_histories/*.json*"),
+        ("claude-code", "coding_agent_messages/claude-code/[atu]*/*.jsonl"),
+        ("tau2-bench", "tau2/*"),
+        ("mini-swe-agent", "mini_swe_agent/format_versions/*"),
+    ],
+)
+def test_real_files_are_told_apart(data, name, pattern):
+    paths = sorted(data.glob(pattern))
+    assert paths
+    for path in paths:
+        with open_source(path) as stream:
+            head = stream.read(HEAD_BYTES)
+        assert [one.name for one in importers().values() if one.detect(head, str(path))] == [name]

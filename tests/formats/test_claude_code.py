@@ -28,7 +28,7 @@ class Session:
             "isSidechain": False,
             "sessionId": "s1",
             "type": type_,
-            "cwd": "/home/me",
+            "cwd": "/src/lamp",
         }
         line |= {"version": "2.0.5", "gitBranch": "main", "uuid": f"u{len(self.lines)}"}
         self.lines.append({**line, "timestamp": f"2025-10-03T23:59:{second:06.3f}Z", **fields})
@@ -41,7 +41,12 @@ class Session:
         self.user(second, [block], **fields)
 
     def answer(self, second: float, id_: str, *content: Any, tokens: int = 1, **fields: Any) -> None:
-        message = {"id": id_, "type": "message", "role": "assistant", "model": "claude-sonnet-4-5"}
+        message: dict[str, Any] = {
+            "id": id_,
+            "type": "message",
+            "role": "assistant",
+            "model": "claude-sonnet-4-5",
+        }
         message |= {"content": list(content), "stop_reason": None, "usage": {"output_tokens": tokens}}
         self.add("assistant", second, message={**message, **fields.pop("message", {})}, **fields)
 
@@ -143,7 +148,7 @@ def test_the_run_says_what_the_source_knows(read_one, session):
     assert (record.agent_id, record.status) == ("claude-code", "completed")
     assert ledger.events[0].value("input") == "What is here?"
     assert ledger.events[0].value("environment") == {
-        "cwd": "/home/me",
+        "cwd": "/src/lamp",
         "gitBranch": "main",
         "version": "2.0.5",
     }
@@ -245,7 +250,7 @@ def test_bad_lines_are_reported_and_the_run_is_made_of_the_others(read, session)
     assert (bad.pointer, bad.what) == ("/7/message", "a field has the wrong type")
     assert cut.pointer.startswith("/8")
     assert isinstance(run, ImportedRun)
-    record = seal(run.events, run.seed).ledger.record()
+    record: Any = seal(run.events, run.seed or b"").ledger.record()
     assert (len(record.steps), record.metadata["bad_lines"]) == (5, 2)
 
 
@@ -261,7 +266,7 @@ def test_every_real_line_is_read(data, read):
     assert len(paths) > 50
     lines = b"\n".join(path.read_bytes().strip() for path in paths)
     (run,) = read(IMPORTER, lines)
-    record = seal(run.events, run.seed).ledger.record()
+    record: Any = seal(run.events, run.seed or b"").ledger.record()
     rows = [json.loads(line) for line in lines.splitlines()]
     uses = {
         block["id"]: block["name"]

@@ -127,7 +127,7 @@ def test_the_run_says_what_the_source_knows(read_one, export):
     assert (record.status, record.agent_id) == ("completed", "Forecaster")
     assert ledger.events[0].value("input") == {"question": "Tokyo?"}
     assert ledger.events[-1].value("result") == "Sunny."
-    assert record.completed_at.isoformat() == "2025-09-30T09:00:05.900000+00:00"
+    assert record.completed_at.isoformat() == "2025-09-30T09:00:06+00:00"
 
 
 @pytest.mark.parametrize(
@@ -145,6 +145,16 @@ def test_a_level_of_error_makes_a_step_fail(read_one, export, message, category,
     assert (tool.status.value, tool.outcome_category, tool.outcome_code) == ("failure", category, code)
     assert tool.context.error == message
     assert record.status == "completed"
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [("Sunny.", "Sunny."), ('"Sunny."', "Sunny."), ('"{\\"a\\": 1}"', {"a": 1}), ("42", "42"), ([1], [1])],
+)
+def test_texts_of_the_trace_may_be_json_once_or_twice_over(read_one, export, written, read):
+    export["trace"]["output"] = written
+    _, ledger = read_one(IMPORTER, export)
+    assert ledger.events[-1].value("result") == read
 
 
 def test_a_failed_root_makes_the_run_fail(read_one, export):
@@ -241,7 +251,7 @@ def test_every_real_export_is_imported_with_its_generations_and_tools(data, read
     found = {}
     for path in sorted((data / "langfuse_framework_traces").glob("*.json")):
         (run,) = read_file(IMPORTER, path)
-        record = seal(run.events, run.seed).ledger.record()
+        record: Any = seal(run.events, run.seed).ledger.record()
         source = json.loads(path.read_bytes())["observations"]
         kinds = [one.context.kind for one in record.steps]
         assert kinds.count("llm") == sum(one["type"] == "GENERATION" for one in source)

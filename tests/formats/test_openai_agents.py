@@ -139,6 +139,7 @@ def test_the_run_says_what_the_source_knows(read_one, items):
     }
     assert (record.agent_id, record.status) == ("Weather", "completed")
     assert record.started_at.isoformat() == "2026-11-22T17:51:00.100000+00:00"
+    assert record.completed_at.isoformat() == "2026-11-22T17:51:05.500000+00:00"
 
 
 def test_a_response_is_only_known_by_its_id(read_one, items):
@@ -203,7 +204,7 @@ def test_bad_items_are_reported_and_the_runs_are_made_of_the_others(read, items)
     *errors, run = read(IMPORTER, data)
     assert [error.pointer for error in errors] == ["/0/data/9/object", "/0/data/10", "/1"]
     assert isinstance(run, ImportedRun)
-    assert len(seal(run.events, run.seed).ledger.record().steps) == 4
+    assert len(seal(run.events, run.seed or b"").ledger.record().steps) == 4
 
 
 def test_a_trace_that_is_no_tree_is_reported_and_others_are_kept(read, items):

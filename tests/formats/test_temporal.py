@@ -332,7 +332,7 @@ def test_every_real_history_is_imported_with_its_activities_timers_and_markers(d
             for one in events
         )
         (run,) = read_file(IMPORTER, path)
-        record = seal(run.events, run.seed).ledger.record()
+        record: Any = seal(run.events, run.seed).ledger.record()
         kinds = Counter(step.context.kind for step in record.steps)
         assert (kinds["timer"], kinds["agent"]) == (
             names["TimerStarted"],

@@ -78,17 +78,23 @@ def test_an_unknown_scheme_lists_the_known_ones() -> None:
 
 def test_every_built_in_format_has_its_own_name() -> None:
     assert {name: one.name for name, one in importers().items()} == {
+        "claude-code": "claude-code",
         "jsonl": "jsonl",
+        "langfuse": "langfuse",
         "mini-swe-agent": "mini-swe-agent",
+        "openai-agents": "openai-agents",
         "tau-bench": "tau-bench",
         "tau2-bench": "tau2-bench",
+        "temporal": "temporal",
     }
     assert importer("tau2").name == importer("tau2-bench").name == "tau2-bench"
     assert exporter("jsonl").name == "jsonl"
 
 
 def test_an_unknown_format_lists_the_known_ones() -> None:
-    with pytest.raises(PluginError, match="jsonl, mini-swe-agent, tau-bench, tau2-bench; got csv"):
+    with pytest.raises(
+        PluginError, match="langfuse, mini-swe-agent, openai-agents, tau-bench, tau2-bench, temporal; got csv"
+    ):
         importer("csv")
     with pytest.raises(PluginError, match="jsonl; got parquet"):
         exporter("parquet")

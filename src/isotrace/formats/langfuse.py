@@ -42,7 +42,7 @@ from isotrace.formats.chat import (
 from isotrace.formats.node import Moment, Node, as_import_error, foreign_json, plain_json
 from isotrace.formats.scan import JsonText, runs_of
 from isotrace.formats.source import DEFAULT_BOUNDS, Bounds, label_of, map_all
-from isotrace.formats.tree import Span, TreeRun, Work, grown
+from isotrace.formats.tree import Span, TreeRun, Work, grown, last_end
 from isotrace.jsondiff import MISSING
 from isotrace.models import META_MODEL
 
@@ -122,7 +122,7 @@ class LangfuseImporter:
             metadata=_metadata(trace, spans, label) | _time_mark(began),
             # Of a trace whose clock is not that of its spans, the earlier time counts.
             started_us=min([one.started_us for one in spans] + ([began.us] if began else []), default=0),
-            input=_said(trace["input"]),
+            input=_of_trace(trace["input"]),
             environment=_environment(trace, spans),
         )
         run = TreeRun(root, identity, self._bounds)
@@ -130,8 +130,9 @@ class LangfuseImporter:
         failed = next((one for one in spans if len(one.lineage) == 1 and _is_failed(one.node)), None)
         return run.finish(
             "completed" if failed is None else "failed",
-            result=_said(trace["output"]),
+            result=_of_trace(trace["output"]),
             error=None if failed is None else failed.node["statusMessage"].text_or_none() or "error",
+            time_us=last_end(spans, "endTime"),
         )
 
 
@@ -146,14 +147,30 @@ def _span(node: Node) -> Span:
 
 
 def _said(node: Node) -> Any:
-    """A value that may be written as JSON text inside of JSON."""
+    """A value; where it is JSON text of an object or array, what that says."""
     value = node.value_or_none()
-    if isinstance(value, str):
-        try:
-            return foreign_json(value)
-        except CanonicalizationError:
-            return value
+    read = _read(value)
+    return read if isinstance(read, dict | list) else value
+
+
+def _of_trace(node: Node) -> Any:
+    """A value of the trace itself, whose texts are written as JSON once or twice over."""
+    value = node.value_or_none()
+    for _ in range(2):
+        read = _read(value)
+        if not isinstance(read, dict | list | str):
+            break
+        value = read
     return value
+
+
+def _read(value: Any) -> Any:
+    if not isinstance(value, str):
+        return None
+    try:
+        return foreign_json(value)
+    except CanonicalizationError:
+        return None
 
 
 def _telemetry(node: Node, key: str) -> dict[str, Any]:

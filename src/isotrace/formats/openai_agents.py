@@ -42,7 +42,7 @@ from isotrace.formats.chat import (
 )
 from isotrace.formats.node import Node, as_import_error, plain_json
 from isotrace.formats.source import DEFAULT_BOUNDS, Bounds, label_of, read_all
-from isotrace.formats.tree import NO_OUTCOME, Span, TreeRun, Work, grown
+from isotrace.formats.tree import NO_OUTCOME, Span, TreeRun, Work, grown, last_end
 from isotrace.jsondiff import MISSING
 from isotrace.models import META_MODEL
 
@@ -117,11 +117,9 @@ class OpenAIAgentsImporter:
         root = Node([node.value for node in (head, *trace.spans)], where, head.pointer)
         spans = grown([_span(node) for node in trace.spans])
         label = label_of(where)
-        models = {
-            one.node["span_data"]["model"].text_or_none()
-            for one in spans
-            if one.node["span_data"]["type"].value in _LLM
-        } - {None}
+        models = {one.node["span_data"]["model"].text_or_none() for one in spans if _type(one) in _LLM} - {
+            None
+        }
         identity = Identity(
             format=self.name,
             tenant_id=tenant_id,
@@ -143,7 +141,7 @@ class OpenAIAgentsImporter:
             started_us=min((one.started_us for one in spans), default=0),
         )
         run = TreeRun(root, identity, self._bounds)
-        if any(one.node["span_data"]["type"].value == "response" for one in spans):
+        if any(_type(one) == "response" for one in spans):
             run.note(NO_OUTCOME)
         run.add(_steps(spans))
         failed = next((one.node["error"] for one in spans if _fails_the_run(one)), None)
@@ -151,6 +149,7 @@ class OpenAIAgentsImporter:
             "completed" if failed is None else "failed",
             error=None if failed is None else failed["message"].text_or_none() or "error",
             metadata=_ending(spans),
+            time_us=last_end(spans, "ended_at"),
         )
 
 

@@ -256,5 +256,11 @@ def grown(spans: list[Span]) -> list[Span]:
     return sorted(placed, key=lambda span: _numbers(span.lineage))
 
 
+def last_end(spans: Iterable[Span], key: str) -> int | None:
+    """When the last of the spans ended that say so under `key`; None if none does."""
+    moments = (span.node[key].moment_or_none() for span in spans)
+    return max((moment.us for moment in moments if moment is not None), default=None)
+
+
 def _numbers(lineage: Lineage) -> tuple[int, ...]:
     return tuple(part for part in lineage if isinstance(part, int))
