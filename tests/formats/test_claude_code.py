@@ -187,6 +187,19 @@ def test_a_sidechain_stands_inside_of_the_call_that_started_it(read_one, by):
     ]
 
 
+def test_two_sidechains_that_claim_one_call_have_places_of_their_own(read_one):
+    one = Session()
+    one.user(1, "Go.")
+    one.answer(2, "msg_1", use("toolu_task1", "Task", prompt="Find it."))
+    for second, agent in ((3, "a1"), (5, "a2")):
+        side: dict[str, Any] = {"isSidechain": True, "agentId": agent}
+        one.user(second, "Find it.", **side | {"parentUuid": None})
+        one.answer(second + 1, f"msg_{agent}", text("Line 1."), **side)
+        one.result(second + 1.5, "toolu_task1", "x", toolUseResult={"agentId": agent})
+    record, _ = read_one(IMPORTER, one.data())
+    assert [step.context.lineage for step in record.steps] == [(0,), (1,), (1, 0), (2, 0)]
+
+
 def test_an_agent_s_own_file_is_a_run_of_its_own(read_one, session):
     for line in session.lines:
         line |= {"isSidechain": True, "agentId": "b1f5d80e"}
