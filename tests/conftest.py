@@ -18,7 +18,7 @@ import pytest
 if TYPE_CHECKING:
     from tests.record.lab import Lab
 
-TOOLS = ("attrs", "httpx", "numpy", "opentelemetry", "pydantic", "rfc8785", "trio", "uvloop")
+TOOLS = ("attrs", "httpx", "numpy", "opentelemetry", "pydantic", "rfc8785", "trio", "uvloop", "yaml")
 IMPORT = re.compile(rf"^(?:import|from) ({'|'.join(TOOLS)})\b", re.MULTILINE)
 
 left_out: dict[str, list[str]] = {}

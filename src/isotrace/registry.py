@@ -36,6 +36,7 @@ _IMPORTERS = {
     "tau-bench": "isotrace.formats.tau_bench:TauBenchImporter",
     "tau2-bench": "isotrace.formats.tau2:Tau2Importer",
     "temporal": "isotrace.formats.temporal:TemporalImporter",
+    "vcr": "isotrace.formats.vcr:VcrImporter",
 }
 _ALIASES = {"tau2": "tau2-bench"}
 _EXPORTERS = {"jsonl": "isotrace.formats.jsonl:JsonlExporter"}

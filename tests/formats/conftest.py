@@ -244,3 +244,89 @@ def mini_file() -> dict[str, Any]:
         "trajectory_format": "mini-swe-agent-1.1",
         "instance_id": "lib__lib-1",
     }
+
+
+def _json_exchange(url: str, sent: Any, got: Any, **response: Any) -> dict[str, Any]:
+    return {
+        "request": {"method": "POST", "uri": url, "headers": {}, "body": json.dumps(sent)},
+        "response": {
+            "status": {"code": 200, "message": "OK"},
+            "headers": {"Content-Type": ["application/json"]},
+            "body": {"string": json.dumps(got)},
+            **response,
+        },
+    }
+
+
+@pytest.fixture
+def cassette() -> dict[str, Any]:
+    call = _call("call_abcdef123", "get_weather", '{"city":"Rome"}')
+    asked = {"role": "assistant", "content": None, "tool_calls": [call]}
+    question = {"role": "user", "content": "Rome?"}
+    return {
+        "version": 1,
+        "interactions": [
+            _json_exchange(
+                "https://api.openai.com/v1/chat/completions",
+                {"model": "gpt-4o", "messages": [question]},
+                {"id": "chatcmpl-1234567", "choices": [{"finish_reason": "tool_calls", "message": asked}]},
+                headers={
+                    "Content-Type": ["application/json"],
+                    "Date": ["Tue, 12 May 2026 22:03:02 GMT"],
+                    "openai-processing-ms": ["1500"],
+                    "Set-Cookie": ["session=very-secret"],
+                },
+            ),
+            {
+                "request": {
+                    "method": "get",
+                    "uri": "https://weather.example:8443/v1?city=Rome&api_key=very-secret#now",
+                    "headers": {"Authorization": ["Bearer very-secret"]},
+                    "body": None,
+                },
+                "response": {
+                    "status": {"code": 302, "message": "Found"},
+                    "headers": {
+                        "Location": ["https://cdn.example/rome?X-Amz-Signature=very-secret&v=2"],
+                        "content-type": ["text/plain"],
+                        "Date": ["Tue, 12 May 2026 22:03:05 GMT"],
+                    },
+                    "body": {"string": "over there"},
+                },
+            },
+            {
+                "request": {
+                    "method": "POST",
+                    "uri": "https://api.openai.com/v1/chat/completions",
+                    "headers": {},
+                    "parsed_body": {
+                        "model": "gpt-4o",
+                        "stream": True,
+                        "messages": [
+                            question,
+                            asked,
+                            {"role": "tool", "tool_call_id": "call_abcdef123", "content": "21"},
+                        ],
+                    },
+                },
+                "response": {
+                    "status": {"code": 200, "message": "OK"},
+                    "headers": {"content-type": ["text/event-stream; charset=utf-8"]},
+                    "body": {
+                        "string": 'data: {"choices":[{"delta":{"content":"21 "}}]}\n\n'
+                        ': ping\n\ndata: {"choices":[{"delta":{"content":"degrees"}}]}\n\ndata: [DONE]\n\n'
+                    },
+                },
+            },
+            _json_exchange(
+                "https://api.anthropic.com/v1/messages?beta=true",
+                {"model": "claude", "max_tokens": 9, "messages": [question]},
+                None,
+                status={"code": 429, "message": "Too Many Requests"},
+                headers={"retry-after": ["4"], "content-type": ["application/json"]},
+                body={
+                    "string": '{"type":"error","error":{"type":"rate_limit_error","message":"Slow down."}}'
+                },
+            ),
+        ],
+    }

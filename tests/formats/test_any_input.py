@@ -15,12 +15,13 @@ from isotrace.errors import ImportFormatError
 from isotrace.formats.mini_swe_agent import MiniSweAgentImporter
 from isotrace.formats.tau2 import Tau2Importer
 from isotrace.formats.tau_bench import TauBenchImporter
+from isotrace.formats.vcr import VcrImporter
 from isotrace.ledger import seal, verify
 from isotrace.models import TraceRecord
 
-FORMATS = ["tau-bench", "tau2-bench", "mini-swe-agent"]
+FORMATS = ["tau-bench", "tau2-bench", "mini-swe-agent", "vcr"]
 IMPORTERS: dict[str, Any] = {
-    one.name: one for one in (TauBenchImporter(), Tau2Importer(), MiniSweAgentImporter())
+    one.name: one for one in (TauBenchImporter(), Tau2Importer(), MiniSweAgentImporter(), VcrImporter())
 }
 LEAVES = (
     st.none()
@@ -50,8 +51,13 @@ MANY = settings(
 
 
 @pytest.fixture
-def samples(tau_bench_run, tau2_file, mini_file) -> dict[str, Any]:
-    return {"tau-bench": [tau_bench_run, tau_bench_run], "tau2-bench": tau2_file, "mini-swe-agent": mini_file}
+def samples(tau_bench_run, tau2_file, mini_file, cassette) -> dict[str, Any]:
+    return {
+        "tau-bench": [tau_bench_run, tau_bench_run],
+        "tau2-bench": tau2_file,
+        "mini-swe-agent": mini_file,
+        "vcr": cassette,
+    }
 
 
 def outcome(name: str, data: bytes) -> list[Any]:

@@ -28,13 +28,14 @@ from isotrace.formats.source import (
 )
 from isotrace.formats.tau2 import Tau2Importer
 from isotrace.formats.tau_bench import TauBenchImporter
+from isotrace.formats.vcr import VcrImporter
 
 if sys.version_info >= (3, 14):
     from compression import zstd
 else:
     from backports import zstd
 
-ALL: list[Any] = [JsonlImporter(), TauBenchImporter(), Tau2Importer(), MiniSweAgentImporter()]
+ALL: list[Any] = [JsonlImporter(), TauBenchImporter(), Tau2Importer(), MiniSweAgentImporter(), VcrImporter()]
 
 
 class Failing(io.BytesIO):
@@ -132,13 +133,14 @@ def test_a_label_is_the_file_name_without_what_says_how_it_is_stored(where, labe
     assert label_of(where) == label
 
 
-def test_each_format_is_told_by_its_beginning(tmp_path, tau_bench_run, tau2_file, mini_file):
+def test_each_format_is_told_by_its_beginning(tmp_path, tau_bench_run, tau2_file, mini_file, cassette):
     import json
 
     files = {
         "tau-bench": [tau_bench_run],
         "tau2-bench": tau2_file,
         "mini-swe-agent": mini_file,
+        "vcr": cassette,
     }
     for name, source in files.items():
         path = tmp_path / name

@@ -86,6 +86,7 @@ def test_every_built_in_format_has_its_own_name() -> None:
         "tau-bench": "tau-bench",
         "tau2-bench": "tau2-bench",
         "temporal": "temporal",
+        "vcr": "vcr",
     }
     assert importer("tau2").name == importer("tau2-bench").name == "tau2-bench"
     assert exporter("jsonl").name == "jsonl"
@@ -93,7 +94,7 @@ def test_every_built_in_format_has_its_own_name() -> None:
 
 def test_an_unknown_format_lists_the_known_ones() -> None:
     with pytest.raises(
-        PluginError, match="langfuse, mini-swe-agent, openai-agents, tau-bench, tau2-bench, temporal; got csv"
+        PluginError, match="langfuse, mini-swe-agent, openai-agents, tau-bench, tau2-bench, temporal, vcr; got csv"
     ):
         importer("csv")
     with pytest.raises(PluginError, match="jsonl; got parquet"):

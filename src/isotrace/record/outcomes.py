@@ -72,11 +72,16 @@ def classify(error: BaseException) -> tuple[str, str]:
         name = error.code
     status = http_status(error)
     if status is not None and status >= 400:
-        return _BY_STATUS.get(status, "TRANSIENT" if status >= 500 else "PERMANENT"), str(status)
+        return status_outcome(status)
     for category, pattern in _BY_NAME:
         if pattern.search(name):
             return category, name
     return "PERMANENT", name
+
+
+def status_outcome(status: int) -> tuple[str, str]:
+    """`(outcome_category, outcome_code)` of a call that failed with this HTTP status."""
+    return _BY_STATUS.get(status, "TRANSIENT" if status >= 500 else "PERMANENT"), str(status)
 
 
 def error_value(error: BaseException | None) -> dict[str, Any]:

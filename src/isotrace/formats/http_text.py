@@ -1,0 +1,159 @@
+"""Recorded HTTP messages: secrets out of URLs, bodies out of their encodings, events out of streams."""
+
+from __future__ import annotations
+
+import re
+import sys
+import zlib
+from collections.abc import Iterator
+from email.utils import parsedate_to_datetime
+from typing import Final
+from urllib.parse import unquote_plus, urlsplit
+
+from isotrace.errors import LimitError
+from isotrace.events import microseconds_of
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+HIDDEN: Final = "***"
+
+_CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_SECRET: Final = re.compile(
+    r"(?:^|[^a-z])(?:key|keyid|sig|auth|pwd|pass|code|jwt|sid|session)(?:$|[^a-z])"
+    r"|apikey|api_key|accesskey|access_key|secret|passw|passphrase|token(?!s)|signature|credential|authori[sz]ation"
+)
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether a parameter of this name holds what must not be kept: `key`, `api_key`, `X-Amz-Signature`, …"""
+    return _SECRET.search(_CAMEL.sub("_", name).lower()) is not None
+
+
+def without_secrets(url: str) -> str:
+    """The URL with `***` in place of its user's name and password, and of secret parameters' values.
+
+    Parameters stand in the query or in the fragment. All else is kept letter by letter.
+    """
+    head, mark, fragment = url.partition("#")
+    head, question, query = head.partition("?")
+    head = re.sub(r"^([^/]*//)[^/]*@", rf"\1{HIDDEN}@", head)
+    return head + question + _parameters(query) + mark + _parameters(fragment)
+
+
+def _parameters(text: str) -> str:
+    return "".join(_parameter(part) for part in re.split(r"([&;])", text))
+
+
+def _parameter(part: str) -> str:
+    name, equals, _ = part.partition("=")
+    return f"{name}={HIDDEN}" if equals and is_secret_name(unquote_plus(name)) else part
+
+
+def host_of(url: str) -> str | None:
+    """Host and port of an absolute URL, in lower case; None if it names no host."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname
+        port = parts.port
+    except ValueError:
+        return None
+    if not host:
+        return None
+    return host if port is None else f"{host}:{port}"
+
+
+def decoded(data: bytes, encoding: str, limit: int) -> bytes | None:
+    """A body without its content encodings; None where one of them is not known here, or is damaged.
+
+    Bytes that are not in the encoding that the header names come back as they are: a recorder may have
+    decoded them and kept the header. Raises `LimitError` where more than `limit` bytes come out.
+    """
+    for name in reversed([part.strip().lower() for part in encoding.split(",")]):
+        if name in ("", "identity"):
+            continue
+        found = _without(data, name, limit)
+        if found is None:
+            return None
+        data = found
+    return data
+
+
+def _without(data: bytes, name: str, limit: int) -> bytes | None:
+    try:
+        if name in ("gzip", "x-gzip"):
+            return _inflated(data, 31, limit) if data.startswith(b"\x1f\x8b") else data
+        if name == "deflate":
+            # RFC 9110, 8.4.1.2: zlib's format; some servers send the bare data.
+            is_zlib = len(data) > 1 and data[0] & 15 == 8 and (data[0] << 8 | data[1]) % 31 == 0
+            return _inflated(data, zlib.MAX_WBITS if is_zlib else -zlib.MAX_WBITS, limit)
+        if name == "zstd":
+            return _unzstd(data, limit) if data.startswith(b"\x28\xb5\x2f\xfd") else data
+    except (zlib.error, zstd.ZstdError):
+        return data if _is_text(data) else None
+    return data if _is_text(data) else None
+
+
+def _inflated(data: bytes, wbits: int, limit: int) -> bytes:
+    inflate = zlib.decompressobj(wbits)
+    out = inflate.decompress(data, limit + 1)
+    if len(out) > limit:
+        raise _too_large(limit)
+    if not inflate.eof:
+        raise zlib.error("the data is cut off")
+    return out
+
+
+def _unzstd(data: bytes, limit: int) -> bytes:
+    decompressor = zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: 27})
+    out = decompressor.decompress(data, limit + 1)
+    if len(out) > limit:
+        raise _too_large(limit)
+    if not decompressor.eof:
+        raise zlib.error("the data is cut off")
+    return out
+
+
+def _too_large(limit: int) -> LimitError:
+    return LimitError("a body is too large once decompressed", expected=f"at most {limit} bytes")
+
+
+def _is_text(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return b"\0" not in data
+
+
+_FIELD: Final = re.compile(r"(?:data|event|id|retry)?:")
+
+
+def is_event_stream(text: str) -> bool:
+    """Whether a body begins as server-sent events do."""
+    return _FIELD.match(text.lstrip("\ufeff\r\n")) is not None
+
+
+def events_of(text: str) -> Iterator[str]:
+    """The data of each server-sent event (HTML standard, 9.2.6), also of a last one that was cut off."""
+    lines: list[str] = []
+    for line in re.split(r"\r\n|\r|\n", text.removeprefix("\ufeff")):
+        name, colon, value = line.partition(":")
+        if name == "data":
+            lines.append(value.removeprefix(" ") if colon else "")
+        elif not line and lines:
+            yield "\n".join(lines)
+            lines = []
+    if lines:
+        yield "\n".join(lines)
+
+
+def date_us(text: str) -> int | None:
+    """Microseconds since 1970 of a `date` header; None of anything else."""
+    try:
+        us = microseconds_of(parsedate_to_datetime(text[:64]))
+    except (ValueError, OverflowError, TypeError, IndexError):
+        return None
+    return us if us >= 0 else None
