@@ -39,7 +39,10 @@ _IMPORTERS = {
     "vcr": "isotrace.formats.vcr:VcrImporter",
 }
 _ALIASES = {"tau2": "tau2-bench"}
-_EXPORTERS = {"jsonl": "isotrace.formats.jsonl:JsonlExporter"}
+_EXPORTERS = {
+    "jsonl": "isotrace.formats.jsonl:JsonlExporter",
+    "vcr": "isotrace.formats.vcr_export:VcrExporter",
+}
 
 # Two letters at least: C:\traces.db is a file.
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")

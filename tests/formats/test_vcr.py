@@ -98,6 +98,7 @@ def test_what_is_known_of_the_run_before_and_after_its_steps(read_one, cassette)
             "https://api.openai.com/v1/chat/completions",
             "https://api.anthropic.com/v1/messages?beta=true",
         ],
+        "server_of": [0, 0, 1],
         "replayability": [NO_PROGRAM, HTTP_ONLY],
     }
 
@@ -262,6 +263,12 @@ def test_a_wrong_type_is_a_named_error_with_its_place(read, cassette, path, valu
     (error,) = read(IMPORTER, cassette, "f.json")
     assert isinstance(error, ImportFormatError)
     assert (error.where, error.pointer) == ("f.json", pointer)
+
+
+def test_an_error_about_a_url_does_not_show_its_secrets(read, cassette):
+    cassette["interactions"][1]["request"]["uri"] = "/v1?api_key=very-secret"
+    (error,) = read(IMPORTER, cassette)
+    assert "very-secret" not in str(error)
 
 
 @pytest.mark.parametrize("text", [b"", b"  ", b"{", b"{}", b'{"interactions": []}', b'{"version": 1}'])

@@ -90,6 +90,7 @@ def test_every_built_in_format_has_its_own_name() -> None:
     }
     assert importer("tau2").name == importer("tau2-bench").name == "tau2-bench"
     assert exporter("jsonl").name == "jsonl"
+    assert exporter("vcr").name == "vcr"
 
 
 def test_an_unknown_format_lists_the_known_ones() -> None:
@@ -97,7 +98,7 @@ def test_an_unknown_format_lists_the_known_ones() -> None:
         PluginError, match="langfuse, mini-swe-agent, openai-agents, tau-bench, tau2-bench, temporal, vcr; got csv"
     ):
         importer("csv")
-    with pytest.raises(PluginError, match="jsonl; got parquet"):
+    with pytest.raises(PluginError, match="jsonl, vcr; got parquet"):
         exporter("parquet")
 
 

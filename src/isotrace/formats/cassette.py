@@ -124,7 +124,8 @@ def exchange_of(node: Node, limit: int) -> Exchange:
     uri = request["uri"]
     host = host_of(uri.text())
     if host is None:
-        raise uri.fail("a request names no host", expected="an absolute URL")
+        # The URL is not shown: it may hold a secret.
+        raise uri.fail("a request names no host", hint="its URL has to be absolute")
     method = request["method"].text().upper()
     headers = _headers(response["headers"])
     sent = _body_of(request, _headers(request["headers"]), limit)

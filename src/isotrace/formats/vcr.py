@@ -14,8 +14,9 @@
 | label | the file's name |
 
 Bodies stand in `parsed_body` (JSON), or in `body` as text, bytes or base64, in the encoding that the header
-names. Of an LLM call the URL is kept apart (`servers`), because its params are the request alone. A cassette
-does not say how its program ended: the run counts as completed.
+names. Of LLM calls the URLs are kept apart, because their params are the request alone: `servers`, and where
+there are several, `server_of` has the number of each LLM step's. A cassette does not say how its program
+ended: the run counts as completed.
 
 Secrets: request headers are never kept, and of response headers only the three; parameters of URLs that are
 named like one stand as `***`. A cassette's bodies are kept as they are.
@@ -40,10 +41,9 @@ from isotrace.models import META_MODEL, META_REPLAYABILITY
 
 NO_PROGRAM: Final = "program: the source does not say which program ran, so a replay has to be given it"
 HTTP_ONLY: Final = "edges: only HTTP calls are in the source, not local tools, the clock or randomness"
-UNREADABLE: Final = "bodies: some are in an encoding that can't be read here"
+UNREADABLE: Final = "bodies: some are kept as bytes, because their encoding can't be read here"
 
 _MAX_CHUNKS: Final = 200_000
-_MAX_SERVERS: Final = 16
 
 
 class VcrImporter:
@@ -106,12 +106,14 @@ class VcrImporter:
         exchanges = [exchange_of(one, self._bounds.run) for one in root["interactions"].items()]
         ends_us = [one.ended_us for one in exchanges if one.ended_us is not None]
         models = [one.call.model for one in exchanges if one.call is not None and one.call.model]
-        servers = dict.fromkeys(one.url for one in exchanges if one.call is not None)
+        sent_to = [one.url for one in exchanges if one.call is not None]
+        servers = {url: number for number, url in enumerate(dict.fromkeys(sent_to))}
         label = _label(root.where)
         metadata = {
             "label": label,
             META_MODEL: models[0] if models else None,
-            "servers": list(servers)[:_MAX_SERVERS] or None,
+            "servers": list(servers) or None,
+            "server_of": [servers[url] for url in sent_to] if len(servers) > 1 else None,
         }
         first = exchanges[0] if exchanges else None
         started_us = min(ends_us, default=0) - round((first.duration_ms if first and ends_us else 0) * 1000)

@@ -16,7 +16,9 @@ from isotrace.operations import Selection, export_runs, export_to_file, list_run
 
 @click.command("export")
 @click.argument("runs", metavar="RUN…", nargs=-1)
-@click.option("--format", "format_name", default="jsonl", show_default=True, metavar="FORMAT", help="jsonl.")
+@click.option(
+    "--format", "format_name", default="jsonl", show_default=True, metavar="FORMAT", help="jsonl, vcr."
+)
 @click.option(
     "-o",
     "--output",
@@ -37,7 +39,7 @@ def command(
     """Write runs to a file that can be imported and verified.
 
     The file holds each run's whole ledger, so its root can be recomputed from it. It is written
-    whole or not at all.
+    whole or not at all. As vcr, it holds the HTTP calls of one run: a cassette that vcrpy loads.
     """
     if every_run == bool(runs):
         raise UsageError("say which runs to export", expected="RUN…, or --all with options that select")
