@@ -10,7 +10,8 @@ import pytest
 
 from isotrace.errors import ImportFormatError, LimitError
 from isotrace.formats.source import Bounds
-from isotrace.formats.vcr import HTTP_ONLY, NO_PROGRAM, UNREADABLE, VcrImporter
+from isotrace.formats.tree import NO_PROGRAM
+from isotrace.formats.vcr import HTTP_ONLY, UNREADABLE, VcrImporter
 
 IMPORTER = VcrImporter()
 

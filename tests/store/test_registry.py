@@ -95,7 +95,7 @@ def test_every_built_in_format_has_its_own_name() -> None:
 
 def test_an_unknown_format_lists_the_known_ones() -> None:
     with pytest.raises(
-        PluginError, match="langfuse, mini-swe-agent, openai-agents, tau-bench, tau2-bench, temporal, vcr; got csv"
+        PluginError, match="mini-swe-agent, openai-agents, tau-bench, tau2-bench, temporal, vcr; got csv"
     ):
         importer("csv")
     with pytest.raises(PluginError, match="jsonl, vcr; got parquet"):

@@ -36,10 +36,10 @@ from isotrace.formats.chat import TIME_ABSENT, ChatRun, Identity, known
 from isotrace.formats.node import Node, as_import_error, plain_json
 from isotrace.formats.scan import JsonText
 from isotrace.formats.source import DEFAULT_BOUNDS, Bounds, label_of, read_all
+from isotrace.formats.tree import NO_PROGRAM
 from isotrace.formats.yaml_text import read_yaml
 from isotrace.models import META_MODEL, META_REPLAYABILITY
 
-NO_PROGRAM: Final = "program: the source does not say which program ran, so a replay has to be given it"
 HTTP_ONLY: Final = "edges: only HTTP calls are in the source, not local tools, the clock or randomness"
 UNREADABLE: Final = "bodies: some are kept as bytes, because their encoding can't be read here"
 
