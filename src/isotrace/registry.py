@@ -33,6 +33,7 @@ _IMPORTERS = {
     "langfuse": "isotrace.formats.langfuse:LangfuseImporter",
     "mini-swe-agent": "isotrace.formats.mini_swe_agent:MiniSweAgentImporter",
     "openai-agents": "isotrace.formats.openai_agents:OpenAIAgentsImporter",
+    "swe-agent": "isotrace.formats.swe_agent:SweAgentImporter",
     "tau-bench": "isotrace.formats.tau_bench:TauBenchImporter",
     "tau2-bench": "isotrace.formats.tau2:Tau2Importer",
     "temporal": "isotrace.formats.temporal:TemporalImporter",

@@ -330,3 +330,51 @@ def cassette() -> dict[str, Any]:
             ),
         ],
     }
+
+
+@pytest.fixture
+def swe_agent_file() -> dict[str, Any]:
+    def answer(text: str, action: str, *calls: dict[str, Any]) -> dict[str, Any]:
+        own = {"thought": text, "action": action, "agent": "main", "message_type": "action"}
+        return {"role": "assistant", "content": text, "tool_calls": list(calls) or None, **own}
+
+    def observed(role: str, text: str, *ids: str) -> dict[str, Any]:
+        own = {"agent": "main", "message_type": "observation", "tool_call_ids": list(ids) or None}
+        return {"role": role, "content": text, **own}
+
+    def entry(text: str, action: str, observation: str, state: Any, **more: Any) -> dict[str, Any]:
+        return {
+            "action": action,
+            "observation": observation,
+            "response": text,
+            "thought": text,
+            "state": state,
+            **more,
+        }
+
+    state = {"open_file": "n/a", "working_dir": "/repo"}
+    return {
+        "environment": "main",
+        "trajectory": [
+            entry("Look around.", "ls -a", "a.py", state, execution_time=0.25),
+            entry("No command here.", "", "You gave no command.", json.dumps(state)),
+            entry("I submit.", "submit\n", "diff --git", json.dumps(state)),
+        ],
+        "history": [
+            {"role": "system", "content": "You are a programmer.", "agent": "main"},
+            {"role": "user", "content": "A demonstration.", "agent": "main", "is_demo": True},
+            {"role": "assistant", "content": "I submit.", "agent": "main", "is_demo": True},
+            observed("user", "Fix the bug."),
+            answer("Look around.", "ls -a", _call("call_swe0000001", "bash", '{"command": "ls -a"}')),
+            observed("tool", "a.py\n(Open file: n/a)", "call_swe0000001"),
+            answer("I submit.", "submit\n"),
+        ],
+        "info": {
+            "exit_status": "submitted",
+            "submission": "diff --git",
+            "model_stats": {"instance_cost": 0.5, "tokens_sent": 10, "tokens_received": 2, "api_calls": 3},
+        },
+        "replay_config": json.dumps(
+            {"agent": {"model": {"name": "gpt-4o", "temperature": 0.0}}, "env": {"repo": {"repo_name": "r"}}}
+        ),
+    }

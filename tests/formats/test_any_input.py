@@ -13,16 +13,24 @@ from hypothesis import strategies as st
 from isotrace.contracts import ImportedRun
 from isotrace.errors import ImportFormatError
 from isotrace.formats.mini_swe_agent import MiniSweAgentImporter
+from isotrace.formats.swe_agent import SweAgentImporter
 from isotrace.formats.tau2 import Tau2Importer
 from isotrace.formats.tau_bench import TauBenchImporter
 from isotrace.formats.vcr import VcrImporter
 from isotrace.ledger import seal, verify
 from isotrace.models import TraceRecord
 
-FORMATS = ["tau-bench", "tau2-bench", "mini-swe-agent", "vcr"]
 IMPORTERS: dict[str, Any] = {
-    one.name: one for one in (TauBenchImporter(), Tau2Importer(), MiniSweAgentImporter(), VcrImporter())
+    one.name: one
+    for one in (
+        TauBenchImporter(),
+        Tau2Importer(),
+        MiniSweAgentImporter(),
+        SweAgentImporter(),
+        VcrImporter(),
+    )
 }
+FORMATS = list(IMPORTERS)
 LEAVES = (
     st.none()
     | st.booleans()
@@ -51,12 +59,13 @@ MANY = settings(
 
 
 @pytest.fixture
-def samples(tau_bench_run, tau2_file, mini_file, cassette) -> dict[str, Any]:
+def samples(tau_bench_run, tau2_file, mini_file, swe_agent_file, cassette) -> dict[str, Any]:
     return {
         "tau-bench": [tau_bench_run, tau_bench_run],
         "tau2-bench": tau2_file,
         "mini-swe-agent": mini_file,
         "vcr": cassette,
+        "swe-agent": swe_agent_file,
     }
 
 

@@ -83,6 +83,7 @@ def test_every_built_in_format_has_its_own_name() -> None:
         "langfuse": "langfuse",
         "mini-swe-agent": "mini-swe-agent",
         "openai-agents": "openai-agents",
+        "swe-agent": "swe-agent",
         "tau-bench": "tau-bench",
         "tau2-bench": "tau2-bench",
         "temporal": "temporal",
@@ -95,7 +96,7 @@ def test_every_built_in_format_has_its_own_name() -> None:
 
 def test_an_unknown_format_lists_the_known_ones() -> None:
     with pytest.raises(
-        PluginError, match="mini-swe-agent, openai-agents, tau-bench, tau2-bench, temporal, vcr; got csv"
+        PluginError, match="openai-agents, swe-agent, tau-bench, tau2-bench, temporal, vcr; got csv"
     ):
         importer("csv")
     with pytest.raises(PluginError, match="jsonl, vcr; got parquet"):

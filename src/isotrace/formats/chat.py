@@ -37,6 +37,9 @@ LLM_SKILL: Final = "llm.chat"
 DEFAULT_SEED: Final = 42
 SCRIPTED: Final = "scripted: no answer of a model stands behind this message"
 BY_USER: Final = "called by the user simulator, not by the agent"
+# Reasons in the grade of a run: what a replay would miss.
+REBUILT: Final = "requests: what the model was sent is put together from the messages, not recorded"
+NO_RAW_ANSWER: Final = "answers: they are as the agent kept them, not as the model's provider gave them"
 TIME_ABSENT: Final = {META_TIME: "absent"}
 TIME_ZONELESS: Final = {META_TIME: "zoneless"}
 
@@ -186,8 +189,8 @@ class ChatRun:
         head = {key: value for key, value in settings.items() if key != "messages"}
         text = value_bytes(head)[:-1]
         # Last, so that the params of two steps differ only at their end.
-        self._messages = bytearray(text + (b',"messages":[' if head else b'"messages":['))
-        self._count = 0
+        self._head = text + (b',"messages":[' if head else b'"messages":[')
+        self.forget_messages()
         self.now_us = identity.started_us
         self._start()
 
@@ -231,6 +234,11 @@ class ChatRun:
             self._messages += b","
         self._messages += value_bytes(plain)
         self._count += 1
+
+    def forget_messages(self) -> None:
+        """The next LLM step is sent only what is added from here on."""
+        self._messages = bytearray(self._head)
+        self._count = 0
 
     def sent_anything(self) -> bool:
         """Whether there is a message that an LLM step would be sent."""
@@ -294,6 +302,7 @@ class ChatRun:
         ended: Outcome = SUCCESS,
         error: str | None = None,
         time_us: int | None = None,
+        duration_ms: float | None = None,
     ) -> None:
         """The result of the next waiting call, at `time_us`.
 
@@ -306,7 +315,14 @@ class ChatRun:
         values = {"outcome_data": value_bytes(outcome)}
         if error is not None:
             values["error"] = value_bytes(error)
-        self._finished(call.lineage, ended, values, duration_ms=self.at(time_us), marks=call.marks)
+        passed_ms = self.at(time_us)
+        self._finished(
+            call.lineage,
+            ended,
+            values,
+            duration_ms=passed_ms if duration_ms is None else duration_ms,
+            marks=call.marks,
+        )
 
     def _called(self, place: Node, call_id: str | None) -> Call:
         if not self._waiting:
