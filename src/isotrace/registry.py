@@ -29,6 +29,7 @@ _STORES = {
 }
 _IMPORTERS = {
     "claude-code": "isotrace.formats.claude_code:ClaudeCodeImporter",
+    "inspect": "isotrace.formats.inspect_logs:InspectImporter",
     "jsonl": "isotrace.formats.jsonl:JsonlImporter",
     "langfuse": "isotrace.formats.langfuse:LangfuseImporter",
     "mini-swe-agent": "isotrace.formats.mini_swe_agent:MiniSweAgentImporter",

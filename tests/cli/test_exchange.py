@@ -154,7 +154,10 @@ def test_named_file_of_no_known_format_is_an_error(isotrace: Callable[..., Any],
 def test_unknown_format_lists_the_known_ones(isotrace: Callable[..., Any], tau_file: Path) -> None:
     said = isotrace("import", "tau3", str(tau_file))
     assert said.code == 2
-    assert "claude-code, jsonl, langfuse, mini-swe-agent, openai-agents, swe-agent, tau-bench" in said.err
+    assert (
+        "claude-code, inspect, jsonl, langfuse, mini-swe-agent, openai-agents, swe-agent, tau-bench"
+        in said.err
+    )
 
 
 def test_import_makes_the_store(isotrace: Callable[..., Any], tau_file: Path, tmp_path: Path) -> None:

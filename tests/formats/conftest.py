@@ -378,3 +378,104 @@ def swe_agent_file() -> dict[str, Any]:
             {"agent": {"model": {"name": "gpt-4o", "temperature": 0.0}}, "env": {"repo": {"repo_name": "r"}}}
         ),
     }
+
+
+@pytest.fixture
+def inspect_log() -> dict[str, Any]:
+    def event(type_: str, second: float, span: str | None, **fields: Any) -> dict[str, Any]:
+        return {"event": type_, "timestamp": _iso(second), "span_id": span, **fields}
+
+    def begin(span: str, type_: str, second: float, name: str, parent: str | None = None) -> dict[str, Any]:
+        return event("span_begin", second, span, id=span, type=type_, name=name, parent_id=parent)
+
+    message = {"role": "user", "content": "attachment://aaaa"}
+    call = {"id": "call_insp00001", "function": "bash", "arguments": {"cmd": "attachment://bbbb"}}
+    answer = {"role": "assistant", "content": "", "tool_calls": [_call("call_insp00001", "bash", "{}")]}
+    events = [
+        begin("solver", "solver", 0.0, "generate"),
+        event(
+            "model",
+            1.0,
+            "solver",
+            completed=_iso(2.0),
+            model="openai/gpt",
+            input=[message],
+            tools=[],
+            config={},
+            output={"choices": [{"stop_reason": "tool_calls"}]},
+            call={
+                "request": {"model": "gpt", "messages": [message]},
+                "response": {"id": "chatcmpl-1", "choices": [{"message": answer}]},
+            },
+        ),
+        begin("inside", "tool", 3.0, "bash", "solver"),
+        event("tool", 2.5, "solver", completed=_iso(4.0), result="no such file", error=None, **call),
+        event(
+            "sandbox", 3.25, "inside", completed=_iso(3.5), action="exec", cmd="cat x", result=1, output="?"
+        ),
+        event("model", 5.5, "solver", input=[], input_refs=[[0, 1]], model="m", output={}, error="Slow('!')"),
+        event(
+            "model",
+            5.0,
+            "solver",
+            completed=_iso(6.0),
+            model="openai/gpt",
+            input=[],
+            input_refs=[[0, 1]],
+            output={"model": "gpt", "choices": []},
+        ),
+        begin("scorer", "scorer", 7.0, "model_graded"),
+        event(
+            "model", 7.5, "scorer", completed=_iso(8.0), model="m", input=[message], output={"choices": []}
+        ),
+        event("score", 8.0, "scorer", score={"value": "C"}),
+    ]
+    sample = {
+        "id": 13,
+        "epoch": 2,
+        "uuid": "uuid-1",
+        "input": "attachment://aaaa",
+        "target": "x",
+        "messages": [],
+        "output": {"completion": "done"},
+        "scores": {"note": {"value": {"a": 1}}, "graded": {"value": "P"}, "exact": {"value": False}},
+        "events": events,
+        "events_data": {"messages": [message], "calls": []},
+        "attachments": {"aaaa": "Where is x?", "bbbb": "cat x"},
+        "total_time": 8.0,
+    }
+    told = {
+        "id": "s",
+        "epoch": 1,
+        "messages": [
+            {"role": "user", "content": "Hi"},
+            {"role": "assistant", "content": "Yes?", "tool_calls": [call]},
+            {
+                "role": "tool",
+                "content": "",
+                "tool_call_id": "call_insp00001",
+                "error": {"type": "timeout", "message": "too slow"},
+            },
+            {"role": "tool", "content": "left over", "function": "python"},
+        ],
+        "limit": {"type": "token", "limit": 10},
+        "attachments": {"bbbb": "cat x"},
+    }
+    return {
+        "version": 2,
+        "status": "success",
+        "eval": {
+            "task": "guess",
+            "task_id": "t1",
+            "run_id": "r1",
+            "eval_id": "e1",
+            "model": "openai/gpt",
+            "model_generate_config": {"temperature": 0.0, "top_p": None},
+            "packages": {"inspect_ai": "0.3.100"},
+        },
+        "samples": [sample, told],
+    }
+
+
+def _iso(second: float) -> str:
+    return f"2025-05-12T20:27:{second:09.6f}+00:00"

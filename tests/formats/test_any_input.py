@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from isotrace.contracts import ImportedRun
 from isotrace.errors import ImportFormatError
+from isotrace.formats.inspect_logs import InspectImporter
 from isotrace.formats.mini_swe_agent import MiniSweAgentImporter
 from isotrace.formats.swe_agent import SweAgentImporter
 from isotrace.formats.tau2 import Tau2Importer
@@ -28,6 +29,7 @@ IMPORTERS: dict[str, Any] = {
         MiniSweAgentImporter(),
         SweAgentImporter(),
         VcrImporter(),
+        InspectImporter(),
     )
 }
 FORMATS = list(IMPORTERS)
@@ -59,13 +61,14 @@ MANY = settings(
 
 
 @pytest.fixture
-def samples(tau_bench_run, tau2_file, mini_file, swe_agent_file, cassette) -> dict[str, Any]:
+def samples(tau_bench_run, tau2_file, mini_file, swe_agent_file, inspect_log, cassette) -> dict[str, Any]:
     return {
         "tau-bench": [tau_bench_run, tau_bench_run],
         "tau2-bench": tau2_file,
         "mini-swe-agent": mini_file,
         "vcr": cassette,
         "swe-agent": swe_agent_file,
+        "inspect": inspect_log,
     }
 
 

@@ -176,6 +176,20 @@ class JsonText:
             raise self._bad(at, "the end of the file", "")
 
 
+def parts_of(text: JsonText) -> tuple[dict[str, int], ImportFormatError | None]:
+    """Where each member of the file's object begins, and the error that ended the search, if one did."""
+    parts: dict[str, int] = {}
+    try:
+        for key, begin in text.members(text.begin):
+            if key in parts:
+                raise ImportFormatError("an object names a key twice", where=text.where, pointer=f"/{key}")
+            parts[key] = begin
+        text.check_end()
+    except ImportFormatError as error:
+        return parts, error
+    return parts, None
+
+
 def runs_of(
     text: JsonText,
     begin: int,

@@ -290,7 +290,7 @@ def _copy(
 
 
 _COMPRESSION_SUFFIXES: Final = (".gz", ".zst", ".zstd")
-_TEXT_SUFFIXES: Final = (".json", ".jsonl", ".traj")
+_TEXT_SUFFIXES: Final = (".json", ".jsonl", ".traj", ".eval")
 
 
 def label_of(where: str) -> str | None:

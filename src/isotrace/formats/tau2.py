@@ -45,7 +45,7 @@ from isotrace.formats.chat import (
     known,
 )
 from isotrace.formats.node import Moment, Node, plain_json
-from isotrace.formats.scan import JsonText, runs_of
+from isotrace.formats.scan import JsonText, parts_of, runs_of
 from isotrace.formats.source import DEFAULT_BOUNDS, Bounds, label_of, map_all
 from isotrace.jsondiff import MISSING
 from isotrace.models import META_MODEL, META_REWARD, META_TASK, META_TRIAL
@@ -110,7 +110,7 @@ class Tau2Importer:
         shared = _Shared(label_of(where), Node(MISSING, where, "/info"))
         begin, pointer, broken = text.begin, "", None
         if text.kind() == "{":
-            parts, broken = _parts(text)
+            parts, broken = parts_of(text)
             if "simulations" not in parts:
                 raise failure or broken or text.unexpected("an object with simulations")
             begin, pointer = parts["simulations"], "/simulations"
@@ -199,20 +199,6 @@ class Tau2Importer:
             metadata=known(ending),
             time_us=None if ended is None else ended.us,
         )
-
-
-def _parts(text: JsonText) -> tuple[dict[str, int], ImportFormatError | None]:
-    """Where each member of the file's object begins, and the error that ended the search, if one did."""
-    parts: dict[str, int] = {}
-    try:
-        for key, begin in text.members(text.begin):
-            if key in parts:
-                raise ImportFormatError("an object names a key twice", where=text.where, pointer=f"/{key}")
-            parts[key] = begin
-        text.check_end()
-    except ImportFormatError as error:
-        return parts, error
-    return parts, None
 
 
 def _started(root: Node) -> Moment | None:
