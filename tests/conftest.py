@@ -18,7 +18,20 @@ import pytest
 if TYPE_CHECKING:
     from tests.record.lab import Lab
 
-TOOLS = ("attrs", "httpx", "numpy", "opentelemetry", "pydantic", "rfc8785", "trio", "uvloop", "yaml")
+TOOLS = (
+    "anthropic",
+    "attrs",
+    "httpx",
+    "httpx2",
+    "numpy",
+    "openai",
+    "opentelemetry",
+    "pydantic",
+    "rfc8785",
+    "trio",
+    "uvloop",
+    "yaml",
+)
 IMPORT = re.compile(rf"^(?:import|from) ({'|'.join(TOOLS)})\b", re.MULTILINE)
 
 left_out: dict[str, list[str]] = {}

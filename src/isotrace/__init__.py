@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from isotrace.record import extract_headers as extract_headers
     from isotrace.record import flush as flush
     from isotrace.record import inject_headers as inject_headers
+    from isotrace.record import instrument as instrument
     from isotrace.record import run as run
     from isotrace.record import skill as skill
     from isotrace.registry import open_store as open_store
@@ -67,14 +68,15 @@ __version__ = "0.1.0"
 _HOMES = {
     "isotrace.compare": "Code Divergence Level Rules TraceDiff Verdict diff_traces",
     "isotrace.models": (
-        "META_MODEL META_PARENT_RUN META_REPLAYABILITY META_REPLAY_OF META_REWARD META_SOURCE META_TASK"
-        " META_TIME META_TRIAL Erased Lineage ParityResult RunContext StepContext TraceRecord TraceStatus"
-        " TraceStep TraceSummary Violation compare_traces"
+        "META_MODEL META_PARENT_RUN META_REPLAYABILITY META_REPLAY_OF META_REWARD META_SOURCE"
+        " META_TASK META_TIME META_TRIAL Erased Lineage ParityResult RunContext StepContext TraceRecord"
+        " TraceStatus TraceStep TraceSummary Violation compare_traces"
     ),
     "isotrace.operations": "areplay behaviours diff replay",
     "isotrace.plain": "from_plain to_plain",
     "isotrace.record": (
-        "Run ThreadPool agent branch cost current_run extract_headers flush inject_headers run skill"
+        "Run ThreadPool agent branch cost current_run extract_headers flush inject_headers instrument run"
+        " skill"
     ),
     "isotrace.registry": "open_store",
 }

@@ -6,12 +6,13 @@ value can be withheld or erased while the facts and the run's root stay verifiab
 
 - `run_started`: scheme, run_id, origin_run_id, correlation_id, tenant_id, agent_id, seed, frozen_timestamp,
   entry_point, parent; values plan, input, metadata, environment
-- `step_started`: lineage, kind, skill_name, effect; values params, raw_ids
+- `step_started`: lineage, kind, skill_name, effect, captured (the library whose call it is, where no skill
+  was marked); values params, raw_ids
 - `step_attempt`: lineage, attempt, outcome_category, outcome_code; value error
 - `step_chunk`: lineage, index; value chunk
 - `value_read`: lineage, index, source; its value
 - `step_finished`: lineage, status, outcome_category, outcome_code, cost_cents, duration_ms, retry_count;
-  values outcome_data, error
+  values outcome_data, error, transport (how the answer of an exchange came: no part of any digest)
 - `violation`: lineage, policy_id; value reason
 - `run_finished`: status, step_count; values result, error, metadata
 - `run_aborted`: reason; value metadata
@@ -326,6 +327,8 @@ class LedgerFold:
             context.child_run_id = facts.get("child_run_id")
             context.marks = list(facts.get("marks", ()))
             context.at_once = facts.get("at_once") is True
+            if "transport" in event.values:
+                context.transport = event.value("transport")
             if facts.get("closed_early"):
                 context.marks.append("closed_early")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 from asyncio import as_completed, sleep, timeout, wait_for  # by name: they are replaced all the same
 from collections.abc import Callable, Coroutine
@@ -623,3 +624,32 @@ def test_code_after_the_run_may_wait_for_what_the_run_left(lab: Lab) -> None:
 
     result = Replay(lab.ledger("left"), stall_after_s=0.3).run(main)
     assert (result.verdict, result.error) == ("MATCH", None)
+
+
+def test_a_task_that_a_finalizer_makes_takes_no_number(lab: Lab) -> None:
+    class Client:
+        """Closes itself when it is collected, as some clients do."""
+
+        def __init__(self) -> None:
+            self.itself = self
+
+        async def aclose(self) -> None:
+            await asyncio.sleep(0)
+
+        def __del__(self) -> None:
+            asyncio.get_running_loop().create_task(self.aclose())
+
+    collected = [True]
+
+    async def agent() -> None:
+        Client()
+        if collected.pop():
+            gc.collect()
+        await fetch("a")
+        gc.collect()
+
+    taken = lab.record(agent)
+    collected.append(False)
+    result = lab.replay(taken, agent)
+    assert [lineage for lineage, *_ in taken.steps] == [(0,)]
+    assert (str(result.verdict), result.divergences) == ("MATCH", [])

@@ -4,6 +4,7 @@ others in the same process keep their network."""
 from __future__ import annotations
 
 import asyncio
+import ctypes.util
 import http.server
 import os
 import socket
@@ -228,6 +229,12 @@ def test_processes_are_refused(lab: Lab, taken: Taken, tmp_path: Any) -> None:
         _, error = reaching(lab, taken, reach)
         assert isinstance(error, UncontrolledSourceError)
     assert not mark.exists()
+
+
+def test_what_modules_do_as_they_are_imported_is_not(lab: Lab, taken: Taken) -> None:
+    # `find_library` has the loader list the system's libraries, by a process of its own.
+    result = lab.replay(taken, lambda: (ctypes.util.find_library("c"), ask("x"))[1])
+    assert (str(result.verdict), result.receipt.blocked) == ("MATCH", 0)
 
 
 def test_datagrams_and_servers_are_refused(lab: Lab, taken: Taken) -> None:

@@ -14,11 +14,11 @@ from isotrace.formats.http_text import (
     events_of,
     host_of,
     is_event_stream,
-    without_secrets,
 )
 from isotrace.formats.node import Node, foreign_json
-from isotrace.formats.provider_calls import ProviderCall, provider_call
 from isotrace.jsondiff import MISSING
+from isotrace.record.capture.providers import ProviderCall, provider_call
+from isotrace.record.capture.urls import without_secrets
 from isotrace.record.outcomes import status_outcome
 
 KEPT_HEADERS: Final = ("content-type", "location", "retry-after")

@@ -325,7 +325,13 @@ _FACTS: Final[dict[str, dict[str, _Rule]]] = {
         "entry_point": _OBJECT_OR_NULL,
         "parent": _OBJECT_OR_NULL,
     },
-    "step_started": {"lineage": _LINEAGE, "kind": _TEXT, "skill_name": _TEXT, "effect": _TEXT},
+    "step_started": {
+        "lineage": _LINEAGE,
+        "kind": _TEXT,
+        "skill_name": _TEXT,
+        "effect": _TEXT,
+        "captured": _TEXT_OR_NOT,
+    },
     "step_attempt": {
         "lineage": _LINEAGE,
         "attempt": _WHOLE_OR_NOT,
@@ -360,6 +366,7 @@ _VALUES: Final[dict[str, _Rule]] = {
     "params": _OBJECT,
     "raw_ids": _Rule("an object of strings", dict, of=(str,)),
     "outcome_data": _OBJECT_OR_NULL,
+    "transport": _OBJECT,
     "error": _Rule("a string or an object", str, dict, None),
     "reason": _TEXT,
 }

@@ -21,11 +21,11 @@ from urllib.parse import quote
 
 from isotrace.errors import PluginError, RecordGapError, UsageError
 from isotrace.events import datetime_of
-from isotrace.formats.provider_calls import provider_call
 from isotrace.ledger import Ledger
 from isotrace.minted import restore
 from isotrace.models import META_TIME, Erased, TraceRecord, TraceStep
 from isotrace.plain import from_plain
+from isotrace.record.capture.providers import provider_call
 
 _OPENAI: Final = "https://api.openai.com/v1"
 _GOOGLE: Final = "https://generativelanguage.googleapis.com/v1beta/models/"

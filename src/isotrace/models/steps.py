@@ -34,7 +34,8 @@ class StepContext:
     `kind`: llm, tool, retrieval, code, agent, timer. `effect`: pure, read, idempotent_write, write.
     `start_seq` and `end_seq` are the step's events in the ledger; `raw_ids` maps JSON Pointers
     into params to the provider's own ids; `marks` are reasons why the step may not replay.
-    `at_once`: it was awaited, and did not wait for anything.
+    `at_once`: it was awaited, and did not wait for anything. `transport`: how the answer of a captured
+    call came, such as an HTTP status and headers.
     """
 
     kind: str = "tool"
@@ -48,6 +49,7 @@ class StepContext:
     child_run_id: str | None = None
     marks: list[str] = field(default_factory=list)
     at_once: bool = False
+    transport: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, all fields."""
@@ -63,6 +65,7 @@ class StepContext:
             "child_run_id": self.child_run_id,
             "marks": list(self.marks),
             "at_once": self.at_once,
+            "transport": shown(self.transport),
         }
 
     @classmethod
@@ -81,6 +84,7 @@ class StepContext:
         at_once = data.get("at_once", False)
         if not isinstance(at_once, bool):
             raise fields.wrong("at_once", "a boolean")
+        transport = None if data.get("transport") is None else fields.object("transport")
         error = fields.any("error")
         if not isinstance(error, str | Erased | None):
             raise fields.wrong("error", "a string or null")
@@ -96,6 +100,7 @@ class StepContext:
             child_run_id=fields.text_or_none("child_run_id"),
             marks=marks,
             at_once=at_once,
+            transport=transport,
         )
 
 

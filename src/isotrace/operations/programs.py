@@ -14,6 +14,7 @@ from typing import Any
 from isotrace.contracts import TraceStore
 from isotrace.errors import NoEntryPointError, UsageError
 from isotrace.operations.replaying import OPENS_RUN, replay
+from isotrace.record.capture import instrument
 from isotrace.record.context import Driver, Opener, RunInfo, run_opener
 from isotrace.record.runs import run, set_program
 from isotrace.record.sealer import observed
@@ -55,6 +56,7 @@ def record_program(entry: Mapping[str, Any], *, agent_id: str | None = None) -> 
     """Runs a program; its runs record that they came from it. With `agent_id` the whole program is one
     run of that agent. Raises what the program raises, `SystemExit` too."""
     set_program(entry)
+    restore = instrument()
     try:
         if agent_id is None:
             execute(entry)
@@ -62,6 +64,7 @@ def record_program(entry: Mapping[str, Any], *, agent_id: str | None = None) -> 
         with run(agent_id, entry_point={**entry, "agent": agent_id}):
             execute(entry)
     finally:
+        restore()
         set_program(None)
 
 

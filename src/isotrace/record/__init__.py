@@ -1,5 +1,6 @@
 """Recording: what is called in a run becomes events in a journal, and a sealed run in a store."""
 
+from isotrace.record.capture import instrument
 from isotrace.record.propagation import extract_headers, inject_headers, read_headers
 from isotrace.record.runs import Run, branch, cost, current_run, run
 from isotrace.record.sealer import adopt_journals, flush
@@ -17,6 +18,7 @@ __all__ = [
     "extract_headers",
     "flush",
     "inject_headers",
+    "instrument",
     "read_headers",
     "run",
     "skill",

@@ -253,6 +253,7 @@ class Step:
     `lineage` is its place in the run. `ended` is True from the moment in which its end is written.
     Its task had been cancelled `cancelled` times by now without ending the step, `survived` of them since
     it waits: what ends it is beyond that.
+    `transport` and `failure` are what an exchange says of its answer (`isotrace.record.edge`).
     """
 
     __slots__ = (
@@ -263,10 +264,12 @@ class Step:
         "child_run_id",
         "cost_cents",
         "ended",
+        "failure",
         "lineage",
         "marks",
         "spec",
         "survived",
+        "transport",
     )
 
     def __init__(self, spec: SkillSpec, branch: Branch, lineage: Lineage) -> None:
@@ -280,6 +283,8 @@ class Step:
         self.child_run_id: str | None = None
         self.marks: tuple[str, ...] = ()
         self.ended = False
+        self.transport: dict[str, Any] | None = None
+        self.failure: tuple[str, str] | None = None
         self._random: random.Random | None = None
 
     @property

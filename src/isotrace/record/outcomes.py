@@ -37,7 +37,7 @@ _BY_NAME: tuple[tuple[str, re.Pattern[str]], ...] = (
     (CANCELLED, re.compile(r"Cancel|AbortError|KeyboardInterrupt|GeneratorExit")),
     (
         "TRANSIENT",
-        re.compile(r"Timeout|DeadlineExceeded|RateLimit|Overloaded|Connection|Unavailable|BrokenPipe"),
+        re.compile(r"Timeout|DeadlineExceeded|RateLimit|Overloaded|Connect|Unavailable|BrokenPipe"),
     ),
     ("VALIDATION", re.compile(r"Validation|BadRequest|Unprocessable|Invalid")),
     ("PERMISSION", re.compile(r"Authentication|Unauthorized|Permission|Forbidden")),

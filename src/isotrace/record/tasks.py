@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import sys
 from collections.abc import Callable, Iterable, Iterator
+from types import FrameType
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -61,9 +63,26 @@ def _parent(context: contextvars.Context | None, coro: Any) -> Branch | None:
 
 def _is_agents(coro: Any) -> bool:
     """Whether this is the agent's doing. What the loop does by itself takes no number: it closes an
-    abandoned generator when the collector comes by, and puts away its own things at the end."""
+    abandoned generator when the collector comes by, and puts away its own things at the end. Nor does
+    what the collector has an object do, such as a client that closes its connections."""
     kind, name = type(coro).__name__, getattr(coro, "__name__", "")
-    return kind != "async_generator_athrow" and name not in _SHUTDOWN
+    return kind != "async_generator_athrow" and name not in _SHUTDOWN and not _in_finalizer()
+
+
+def _in_finalizer() -> bool:
+    """Whether the task is made by a `__del__`, which is called when the collector likes: seen from the
+    task's factory, at most past `asyncio.create_task` and the loop's own."""
+    frame: FrameType | None = sys._getframe(3)
+    for _ in range(_FRAMES):
+        if frame is None:
+            return False
+        if frame.f_code.co_name == "__del__":
+            return True
+        frame = frame.f_back
+    return False
+
+
+_FRAMES = 4
 
 
 _SHUTDOWN = ("shutdown_asyncgens", "shutdown_default_executor")

@@ -162,7 +162,7 @@ class RunWriter:
 
     def finish_at_once(self, step: Step, value: Any, took_ns: int, bits: int = 0) -> None:
         """The end of a step that returned, and did not have to wait for its turn."""
-        if json_form(value, 1) == JSON and not (step.marks or step.child_run_id or step.attempts):
+        if json_form(value, 1) == JSON and not _says_more(step):
             said = bits | PLAIN if step.spec.annotated else bits
             kept = value
             if type(value) is not dict:
@@ -225,15 +225,21 @@ class RunWriter:
         step = ending.step
         branch, slot = step.branch, step.spec.name
         step.ended = True
-        if ending.bits is not None and not (ending.extra or step.marks or step.child_run_id or step.attempts):
+        if ending.bits is not None and not ending.extra and not _says_more(step):
             value = orjson.Fragment(ending.values[VALUE_NAMES[SUCCEEDED]])
             if self._succeed(step, ending.bits, took_ns, value):
                 return
-        branch.last_us = self.append("step_finished", self._end_facts(ending, took_ns), ending.values, slot)
+        values = ending.values
+        if step.transport is not None:
+            values = {**values, "transport": safe_snapshot(step.transport).data}
+        branch.last_us = self.append("step_finished", self._end_facts(ending, took_ns), values, slot)
 
     def _end_facts(self, ending: Ending, took_ns: int) -> bytes:
         step = ending.step
         usual = succeeded_facts(step.lineage, ending.bits or 0, step.cost_cents, took_ns)
+        if step.failure is not None:
+            category, code = step.failure
+            usual |= {"status": "failure", "outcome_category": category, "outcome_code": code}
         rest = {name: usual.pop(name) for name in ("cost_cents", "duration_ms")}
         facts = {**usual, **ending.facts, **ending.extra, **rest, "retry_count": step.attempts}
         if step.survived and facts.get("delivered") is False:
@@ -305,6 +311,11 @@ class RunWriter:
     def _note_losses(self, spec: SkillSpec, what: str, snap: Snapshot) -> None:
         for loss in snap.losses:
             self.note(f"{what} of {spec.name}: {loss}")
+
+
+def _says_more(step: Step) -> bool:
+    """Whether the end of this step has more to say than a plain success has."""
+    return bool(step.marks or step.attempts or step.child_run_id or step.transport or step.failure)
 
 
 def safe_snapshot(value: Any, around: int = 0) -> Snapshot:

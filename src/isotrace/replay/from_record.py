@@ -71,6 +71,8 @@ def _finished(step: TraceStep, position: int) -> Event:
     if step.outcome_data is not None:
         values["outcome_data"] = _data(step.outcome_data)
         facts["wrapped"] = isinstance(step.outcome_data, dict) and list(step.outcome_data) == ["value"]
+    if context and context.transport is not None:
+        values["transport"] = _data(context.transport)
     error = context.error if context else None
     if error is not None:
         values["error"] = _data(

@@ -135,8 +135,16 @@ def _audit(event: str, args: tuple[Any, ...]) -> None:
     if what is None:
         return
     guard = active_guard()
-    if guard is not None and not (event == "socket.bind" and _is_local(args[0], addressed=True)):
+    if guard is None or (event == "socket.bind" and _is_local(args[0], addressed=True)):
+        return
+    if event != "subprocess.Popen" or not _asks_for_libraries(args):
         guard.refuse(f"{what} ({_target(args)})")
+
+
+def _asks_for_libraries(args: tuple[Any, ...]) -> bool:
+    """Whether this is `ctypes.util.find_library`, which modules call as they are imported: it has the
+    loader list the libraries of the system."""
+    return args[0] == "/sbin/ldconfig" and list(args[1]) == ["/sbin/ldconfig", "-p"]
 
 
 def _target(args: tuple[Any, ...]) -> str:

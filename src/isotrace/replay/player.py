@@ -32,6 +32,7 @@ from isotrace.record.context import (
     set_all,
     times_cancelled,
 )
+from isotrace.record.edge import Edge
 from isotrace.record.outcomes import rebuild_error
 from isotrace.record.restore import restore
 from isotrace.record.scheduler import Scheduler, Waiter
@@ -272,7 +273,7 @@ class Player:
             worker.pause()
             worker.resume(key, _nothing)
         self.ended(branch, step)
-        return self._outcome(spec, step)
+        return self._outcome(spec, step, args)
 
     async def acall(
         self, spec: SkillSpec, branch: Branch, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -286,7 +287,7 @@ class Player:
             self.ended(branch, step)
         else:
             await self.turn(branch, step, "end")
-        return self._outcome(spec, step)
+        return self._outcome(spec, step, args)
 
     def _is_the_run(self, spec: SkillSpec) -> bool:
         """Whether an agent that the code calls is the run itself, not its first step."""
@@ -349,14 +350,16 @@ class Player:
 
     # --- what is served -------------------------------------------------------------------
 
-    def _outcome(self, spec: SkillSpec, step: RecordedStep) -> Any:
+    def _outcome(self, spec: SkillSpec, step: RecordedStep, args: tuple[Any, ...]) -> Any:
         """The recorded outcome as the live call returned it, or the recorded error raised."""
         finished = step.finished
         assert finished is not None
         facts = finished.facts
-        if facts["status"] == "failure":
+        if isinstance(spec, Edge):
+            tell_transport(args, finished)
+        if facts["status"] == "failure" and not answered(finished):
             raise self.error(spec, step)
-        if facts["status"] != "success":
+        if facts["status"] not in ("success", "failure"):
             raise RecordedError(
                 f"{step.skill_name} was {facts['status']} on record", code=facts.get("outcome_code")
             )
@@ -402,12 +405,20 @@ class Player:
     def stream(
         self, spec: SkillSpec, branch: Branch, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Generator[Any, Any, Any]:
-        return ServedStream(self, spec, branch, self.match(spec, branch, args, kwargs)).run()
+        return self._stream(spec, branch, args, kwargs).run()
 
     def astream(
         self, spec: SkillSpec, branch: Branch, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> AsyncGenerator[Any, Any]:
-        return ServedStream(self, spec, branch, self.match(spec, branch, args, kwargs)).arun()
+        return self._stream(spec, branch, args, kwargs).arun()
+
+    def _stream(
+        self, spec: SkillSpec, branch: Branch, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> ServedStream:
+        step = self.match(spec, branch, args, kwargs)
+        if isinstance(spec, Edge) and step.finished is not None:
+            tell_transport(args, step.finished)
+        return ServedStream(self, spec, branch, step)
 
     def timer(
         self,
@@ -420,6 +431,18 @@ class Player:
     ) -> ServedTimer:
         step = self.match(timer_spec(name), branch, () if delay is None else (delay,), {})
         return ServedTimer(self, branch, step, fired, failed)
+
+
+def answered(finished: Event) -> bool:
+    """Whether a step that failed did so by an answer that says so, in contrast to an exception."""
+    return "transport" in finished.values and "error" not in finished.values
+
+
+def tell_transport(args: tuple[Any, ...], finished: Event) -> None:
+    """Gives an exchange that is served how its answer came."""
+    data = finished.values.get("transport")
+    if isinstance(data, bytes):
+        args[0].transport = orjson.loads(data)
 
 
 def _nothing() -> None:

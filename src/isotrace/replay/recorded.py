@@ -168,6 +168,16 @@ class RecordedRun:
         return metadata.get(META_REPLAYABILITY) if isinstance(metadata, dict) else None
 
     @property
+    def captured(self) -> bool:
+        """Whether calls of libraries are among the steps, so that a replay has to capture them too."""
+        return any(
+            step.kind == "http"
+            or "captured" in step.started.facts
+            or (step.finished is not None and "transport" in step.finished.values)
+            for step in self.ordered
+        )
+
+    @property
     def facts(self) -> dict[str, Any]:
         """Facts of `run_started`."""
         return self.started.facts

@@ -117,7 +117,7 @@ class ServedStream:
     def _end(self) -> Any:
         finished = self._step.finished
         assert finished is not None
-        if finished.facts["status"] == "failure":
+        if finished.facts["status"] == "failure" and "error" in finished.values:
             raise self._player.error(self._spec, self._step, self._thrown)
         outcome = finished.value("outcome_data")
         if self._step.kind == "llm":

@@ -15,6 +15,7 @@ from isotrace.hashing import params_digest, path_next, path_start, step_hash
 from isotrace.ledger import Ledger
 from isotrace.models import ParityResult, TraceRecord
 from isotrace.record import hooks
+from isotrace.record.capture import instrument
 from isotrace.record.context import (
     Branch,
     Driver,
@@ -152,11 +153,14 @@ class Replay:
         outer = active_guard()
         guarding: AbstractContextManager[Guard] = guarded() if outer is None else nullcontext(outer)
         with guarding as guard:
+            restore = instrument() if self.record.captured else None
             tokens = set_all([(run_opener, self._attachment), (current_branch, None), (current_step, None)])
             try:
                 yield guard
             finally:
                 reset_all(tokens)
+                if restore is not None:
+                    restore()
 
     def _keep(self, raised: BaseException) -> BaseException | None:
         """What the agent raised is a result; what ends the replay itself is not the agent's."""

@@ -34,7 +34,8 @@ def command(
 ) -> int:
     """Run a Python program and record its agents and skills.
 
-    What is marked @isotrace.agent and @isotrace.skill is recorded. The program sees itself as
+    What is marked @isotrace.agent and @isotrace.skill is recorded, and what is asked by way of httpx
+    inside a run. The program sees itself as
     `python PROGRAM` would start it, and isotrace exits with its exit code. What was recorded is
     reported on stderr. With --json: exit_code, runs, not_stored, and the program's own output
     goes to stderr.
@@ -109,7 +110,11 @@ def _stdout_kept_clean() -> Iterator[None]:
 
 def _report(recorded: RecordedHere) -> None:
     if not recorded.begun:
-        click.echo("isotrace: no run was recorded: nothing marked @isotrace.agent was called", err=True)
+        click.echo(
+            "isotrace: no run was recorded: nothing marked @isotrace.agent was called;"
+            " --agent ID makes the whole program one run",
+            err=True,
+        )
     for run_id in recorded.stored:
         click.echo(visible(f"isotrace: recorded run {run_id}"), err=True)
     for run_id in recorded.waiting:

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isotrace.formats.http_text import decoded, events_of, host_of, is_secret_name, without_secrets
-from isotrace.formats.provider_calls import provider_call
+from isotrace.formats.http_text import decoded, events_of, host_of
+from isotrace.record.capture.providers import provider_call
+from isotrace.record.capture.urls import is_secret_name, without_secrets
 
 CHAT = {"messages": [{"role": "user", "content": "Hi"}]}
 CONTENTS = {"contents": [{"parts": [{"text": "Hi"}]}]}

@@ -1,0 +1,138 @@
+"""A small HTTP server on loopback, in the protocol of a model provider and with a few pages beside it."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+class Server(ThreadingHTTPServer):
+    """Counts what it is asked. `fail_next` answers are status 429; `words` are what the model says."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.asked: list[str] = []
+        self.fail_next = 0
+        self.words = ["Hel", "lo", " you"]
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/v1"
+
+    def stop(self) -> None:
+        self.shutdown()
+        self.server_close()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that hangs up in the middle is no news."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Server
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the base class's name
+        """Silent."""
+
+    def answer(self, status: int, body: bytes, kind: str = "application/json", **headers: str) -> None:
+        self.send_response(status)
+        self.send_header("content-type", kind)
+        self.send_header("content-length", str(len(body)))
+        self.send_header("x-request-id", f"req-{len(self.server.asked)}")
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_GET(self) -> None:
+        self.server.asked.append(self.path)
+        pages = {
+            "/v1/moved": lambda: self.answer(302, b"", location="/v1/page"),
+            "/v1/page": lambda: self.answer(200, "grüß dich".encode(), "text/plain; charset=utf-8"),
+            "/v1/packed": lambda: self.answer(200, gzip.compress(b'{"a": 1.50}'), content_encoding="gzip"),
+            "/v1/bytes": lambda: self.answer(200, bytes(range(256)), "application/octet-stream"),
+            "/v1/slow": lambda: time.sleep(0.5),
+        }
+        pages.get(self.path.partition("?")[0], lambda: self.answer(404, b'{"error": "no such page"}'))()
+
+    def do_POST(self) -> None:
+        self.server.asked.append(self.path)
+        body = self.rfile.read(int(self.headers.get("content-length", 0)))
+        if self.server.fail_next:
+            self.server.fail_next -= 1
+            self.answer(429, b'{"error": {"message": "slow down", "type": "rate_limit"}}', retry_after="0")
+        elif self.path.endswith("/chat/completions"):
+            self.chat(json.loads(body))
+        elif self.path.endswith("/messages"):
+            self.messages(json.loads(body))
+        else:
+            self.answer(200, json.dumps({"got": len(body)}).encode())
+
+    def chat(self, asked: dict[str, Any]) -> None:
+        said = f"{asked['messages'][-1]['content']}: {''.join(self.server.words)}"
+        if asked.get("stream"):
+            self.events([(None, _chunk(word)) for word in self.server.words] + [(None, "[DONE]")])
+            return
+        answer = {
+            "id": f"chatcmpl-{len(self.server.asked)}",
+            "object": "chat.completion",
+            "created": 1_700_000_000,
+            "model": asked["model"],
+            "choices": [
+                {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": said}}
+            ],
+            "usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5},
+        }
+        self.answer(200, json.dumps(answer, indent=2).encode())
+
+    def messages(self, asked: dict[str, Any]) -> None:
+        text = "".join(self.server.words)
+        usage = {"input_tokens": 3, "output_tokens": 2}
+        message = {"id": "msg_1", "type": "message", "role": "assistant", "model": asked["model"]}
+        end = {"stop_reason": "end_turn", "stop_sequence": None}
+        if not asked.get("stream"):
+            whole = {**message, "content": [{"type": "text", "text": text}], **end, "usage": usage}
+            self.answer(200, json.dumps(whole).encode())
+            return
+        block = {"type": "text", "text": ""}
+        deltas = [{"type": "text_delta", "text": word} for word in self.server.words]
+        events: list[dict[str, Any]] = [
+            {"type": "message_start", "message": {**message, "content": [], "usage": usage}},
+            {"type": "content_block_start", "index": 0, "content_block": block},
+            *({"type": "content_block_delta", "index": 0, "delta": delta} for delta in deltas),
+            {"type": "content_block_stop", "index": 0},
+            {"type": "message_delta", "delta": end, "usage": {"output_tokens": 2}},
+            {"type": "message_stop"},
+        ]
+        self.events([(event["type"], event) for event in events])
+
+    def events(self, events: list[tuple[str | None, Any]]) -> None:
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream")
+        self.send_header("connection", "close")
+        self.end_headers()
+        self.close_connection = True
+        for name, data in events:
+            text = data if isinstance(data, str) else json.dumps(data)
+            self.wfile.write(
+                f"event: {name}\ndata: {text}\n\n".encode() if name else f"data: {text}\n\n".encode()
+            )
+            self.wfile.flush()
+            time.sleep(0.002)
+
+
+def _chunk(word: str) -> dict[str, Any]:
+    return {
+        "id": "chatcmpl-s",
+        "object": "chat.completion.chunk",
+        "created": 1_700_000_000,
+        "model": "gpt-x",
+        "choices": [{"index": 0, "delta": {"content": word}, "finish_reason": None}],
+    }

@@ -1,0 +1,138 @@
+"""An HTTP exchange in plain values, and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from isotrace.record.capture.http import (
+    EventSplitter,
+    asked,
+    failure,
+    read_body,
+    transport,
+    write_body,
+    write_event,
+)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "operation", "model"),
+    [
+        ("/v1/chat/completions", {"model": "m", "messages": []}, "chat", "m"),
+        ("/proxy/openai/v1/responses", {"model": "m", "input": "hi"}, "chat", "m"),
+        ("/v1/messages", {"model": "m", "messages": [], "max_tokens": 1}, "chat", "m"),
+        ("/v1/completions", {"model": "m", "prompt": "hi"}, "text_completion", "m"),
+        ("/v1/embeddings", {"model": "m", "input": ["hi"]}, "embeddings", "m"),
+        ("/v1beta/models/gemini-9:generateContent", {"contents": []}, "generate_content", "gemini-9"),
+        ("/v1beta/models/gemini-9:streamGenerateContent", {"contents": []}, "generate_content", "gemini-9"),
+        ("/model/anthropic.claude/invoke", {"messages": []}, "chat", "anthropic.claude"),
+    ],
+)
+def test_calls_of_models_are_told_by_path_and_body(
+    path: str, body: dict[str, Any], operation: str, model: str
+) -> None:
+    found = asked(
+        "POST", f"https://api.example{path}", {"content-type": "application/json"}, write_body(body)
+    )
+    assert (found.kind, found.name, found.effect, found.params["model"]) == ("llm", operation, "read", model)
+    assert found.streams == ("stream" in path)
+
+
+@pytest.mark.parametrize(
+    ("method", "url", "body", "effect"),
+    [
+        ("GET", "https://api.example/v1/chat/completions", {"messages": []}, "read"),
+        ("POST", "https://shop.example/messages", {"to": "ada"}, "write"),
+        ("POST", "https://shop.example/v1/chat/completions", ["messages"], "write"),
+        ("DELETE", "https://shop.example/orders/7", None, "write"),
+    ],
+)
+def test_other_calls_are_http(method: str, url: str, body: Any, effect: str) -> None:
+    found = asked(method, url, {"content-type": "application/json"}, write_body(body))
+    assert (found.kind, found.effect, found.params["url"]) == ("http", effect, url)
+    assert found.name == f"{method} {url.split('/')[2]}"
+
+
+def test_credentials_in_an_address_are_hidden() -> None:
+    url = "https://ada:pw@x.example:8443/a?api_key=k1&page=2&X-Amz-Signature=s1&access_token=t1&key=k2"
+    found = asked("GET", url, {}, b"")
+    assert found.params["url"] == (
+        "https://***@x.example:8443/a?api_key=***&page=2&X-Amz-Signature=***&access_token=***&key=***"
+    )
+
+
+def test_of_the_headers_only_those_that_a_program_decides_by_are_kept() -> None:
+    headers = [("Content-Type", "text/plain"), ("Set-Cookie", "sid=1"), ("Date", "now"), ("Retry-After", "3")]
+    assert transport(429, headers) == {
+        "status": 429,
+        "headers": [["content-type", "text/plain"], ["retry-after", "3"]],
+    }
+    assert [failure(status) for status in (200, 302, 404, 429, 503)] == [
+        None,
+        None,
+        ("PERMANENT", "404"),
+        ("TRANSIENT", "429"),
+        ("TRANSIENT", "503"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("data", "content_type", "value"),
+    [
+        (b"", "application/json", None),
+        (b'{"b": 20.0, "a": [1]}', "application/json; charset=utf-8", {"b": 20.0, "a": [1]}),
+        (b'{"a": 1}', "application/vnd.api+json", {"a": 1}),
+        (b'{"a": 1, "a": 2}', "application/json", '{"a": 1, "a": 2}'),
+        (b"{broken", "application/json", "{broken"),
+        ("grüß".encode(), "text/plain", "grüß"),
+        (b"\xff\xfe", "text/plain", b"\xff\xfe"),
+        (b"\x00\x01", "application/octet-stream", b"\x00\x01"),
+    ],
+)
+def test_bodies_are_values_and_come_back(data: bytes, content_type: str, value: Any) -> None:
+    read = read_body(data, content_type)
+    assert (read, type(read)) == (value, type(value))
+    assert read_body(write_body(read), content_type) == read
+
+
+# --- server-sent events -------------------------------------------------------------------
+
+texts = st.text(
+    st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="\u2028\u2029\x85"), min_size=1
+)
+events = st.lists(
+    st.fixed_dictionaries(
+        {
+            "data": texts.filter(lambda text: not text.startswith(("{", "[", " ")))
+            | st.dictionaries(texts, texts, min_size=1)
+        },
+        optional={"event": texts.filter(lambda text: not text.startswith(" ")), "id": st.just("7")},
+    ),
+    max_size=6,
+)
+
+
+@given(events=events, cuts=st.lists(st.integers(0, 400), max_size=8), end=st.sampled_from([b"\n", b"\r\n"]))
+def test_events_come_back_however_the_bytes_are_cut(
+    events: list[dict[str, Any]], cuts: list[int], end: bytes
+) -> None:
+    data = b"".join(write_event(event) for event in events).replace(b"\n", end)
+    splitter, start = EventSplitter(), 0
+    found: list[dict[str, Any]] = []
+    for cut in [*sorted(cuts), len(data)]:
+        found += splitter.feed(data[start:cut])
+        start = max(start, cut)
+    assert [*found, *splitter.end()] == events
+
+
+def test_a_stream_that_ends_in_the_middle_gives_what_it_had() -> None:
+    splitter = EventSplitter()
+    assert list(splitter.feed(b': ping\n\ndata: a\ndata: b\n\ndata: {"c"')) == [
+        {"comment": ": ping"},
+        {"data": "a\nb"},
+    ]
+    assert list(splitter.end()) == [{"data": '{"c"'}]
