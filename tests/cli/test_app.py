@@ -65,6 +65,12 @@ def test_every_option_and_argument_says_what_it_is(name: str) -> None:
     assert silent == []
 
 
+def test_no_arguments_print_the_help_as_it_is(isotrace: Callable[..., Any]) -> None:
+    said = isotrace()
+    assert said.err == isotrace("--help").out
+    assert (said.code, said.out) == (2, "")
+
+
 def test_unknown_command_names_the_nearest_one(isotrace: Callable[..., Any]) -> None:
     said = isotrace("sho")
     assert said.code == 2

@@ -45,6 +45,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("doctor", "Check this machine, the store, and journals that wait."),
 }
 
+# click before 8.2 has no such error: it prints the help and leaves.
+_NO_ARGUMENTS: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
+
 
 def _error_data(error: BaseException) -> dict[str, object]:
     data: dict[str, object] = {"type": type(error).__name__, "message": str(error)}
@@ -177,6 +180,10 @@ def _reported(call: Callable[[], Any], argv: list[str]) -> int:
         code = _called(call, argv)
     except IsotraceError as error:
         return _report(error, argv, str(error))
+    except _NO_ARGUMENTS as error:
+        # The message is the whole help, in lines of its own.
+        error.show()
+        return EXIT_ERROR
     except click.UsageError as error:
         code = _report(error, argv, error.format_message())
         if error.ctx:
