@@ -74,6 +74,7 @@ def test_run_against_itself_matches(isotrace: Callable[..., Any]) -> None:
     [
         (["--kind", "llm"], 0),
         (["--kind", "tool"], 1),
+        (["--kind", "retrieval"], 125),
         (["--level", "skeleton"], 0),
         (["--level", "outcome"], 0),
         (["--level", "exact"], 1),

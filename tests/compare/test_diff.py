@@ -145,10 +145,29 @@ def test_a_kind_that_nobody_knows_is_refused(sample: Sample) -> None:
         diff_traces(sample("plain"), sample("plain"), kinds=["tools"])
 
 
-def test_a_known_kind_without_steps_matches_and_one_of_the_runs_own_is_known(run: Any, step: Any) -> None:
-    one, other = run([step("a", kind="browser")]), run([step("b", kind="browser")])
-    assert diff_traces(one, other, kinds=["retrieval"]).verdict is Verdict.MATCH
-    assert diff_traces(one, other, kinds=["browser"]).verdict is Verdict.DIVERGED
+def test_a_kind_that_is_in_one_of_the_runs_is_known(run: Any, step: Any) -> None:
+    one, other = run([step("a", kind="retriever")]), run([step("b", kind="retriever")])
+    assert diff_traces(one, other, kinds=["retriever"]).verdict is Verdict.DIVERGED
+    assert diff_traces(one, run([]), kinds=["retriever"]).verdict is Verdict.DIVERGED
+    with pytest.raises(UsageError, match="nearest: retrieval"):
+        diff_traces(run([]), run([]), kinds=["retriever"])
+
+
+@pytest.mark.parametrize("level", ["exact", "decisions", "skeleton"])
+def test_a_kind_without_a_step_in_either_run_leaves_nothing_to_compare(
+    run: Any, step: Any, level: str
+) -> None:
+    diff = diff_traces(run([step("a")]), run([step("b")]), level=level, kinds=["retrieval", "llm"])
+    assert diff.verdict is Verdict.INCONCLUSIVE
+    assert told(diff) == [(Code.RECORD_GAP, None, [])]
+    assert diff.divergences[0].message == (
+        "neither run has a step of kind llm or retrieval: there is nothing to compare"
+    )
+
+
+def test_the_outcome_of_a_run_is_compared_whatever_the_kinds(run: Any, step: Any) -> None:
+    diff = diff_traces(run([step("a")]), run([step("b")]), level="outcome", kinds=["retrieval"])
+    assert diff.verdict is Verdict.MATCH
 
 
 def test_equal_paths_match_whatever_the_kinds(run: Any, step: Any) -> None:

@@ -46,6 +46,7 @@ from isotrace.compare.whole import (
     check_record,
     environment_divergences,
     input_divergences,
+    nothing_of_kinds,
     result_divergences,
 )
 from isotrace.errors import LimitError
@@ -125,7 +126,8 @@ def diff_traces(
 ) -> TraceDiff:
     """Aligns the whole of both runs and lists every difference at this level.
 
-    `kinds` restricts the comparison to steps of these kinds; it goes before `rules.kinds`.
+    `kinds` restricts the comparison to steps of these kinds; it goes before `rules.kinds`. If neither
+    run has such a step there is nothing to compare, and the verdict is `INCONCLUSIVE`.
     A record that contradicts itself is not compared: the verdict is `INVALID_RECORD`. Values beyond
     the limits of hashing, which no recording holds, are compared as far as recording would have kept
     them: of what is too deep or too large, only the type.
@@ -169,6 +171,7 @@ class _Comparison:
     ) -> None:
         self.level = level
         self.rules = rules
+        self.kinds = kinds
         digests: dict[str, str] = {}
         self.original = view_of(original, level, rules, kinds, digests)
         self.replay = view_of(replay, level, rules, kinds, digests)
@@ -182,6 +185,8 @@ class _Comparison:
         steps += self._unpaired()
         if self.level is Level.OUTCOME:
             steps = []
+        elif self.kinds is not None and not self.rows:
+            steps = [nothing_of_kinds(self.kinds)]
         found = [*steps, *self._whole(any(one.severity is Severity.ERROR for one in steps))]
         divergences = in_order(found)
         parity = self._parity(divergences)

@@ -58,6 +58,13 @@ def _corrupt(index: int, step: TraceStep, side: str, field: str, expected: Any, 
     )
 
 
+def nothing_of_kinds(kinds: Sequence[str]) -> Divergence:
+    """`RECORD_GAP`: no step of either run is of a kind to be compared, which proves no match."""
+    return findings.record_gap(
+        None, (), f"neither run has a step of kind {' or '.join(kinds)}: there is nothing to compare"
+    )
+
+
 # --- what went in ---------------------------------------------------------------------
 
 

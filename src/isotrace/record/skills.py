@@ -44,7 +44,7 @@ def skill(function: Any = None, /, **options: Any) -> Any:
     another skill, a call is a plain call.
 
     - `name`: the step's `skill_name`; the function's name unless given.
-    - `kind`: `tool`, `llm`, `retriever`, `code`, …; comparisons can be restricted to kinds.
+    - `kind`: `tool`, `llm`, `retrieval`, `code`, …; comparisons can be restricted to kinds.
     - `effect`: what a call may do to the world: `pure`, `read`, `idempotent_write`, `write`.
     - `raises`: exception classes that a replay may raise again by their own class.
     - `retries`, `retry_on`, `backoff_s`: calls again after these errors, as attempts of one step; the
