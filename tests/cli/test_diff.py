@@ -69,6 +69,17 @@ def test_run_against_itself_matches(isotrace: Callable[..., Any]) -> None:
     assert "… 5 equal steps" in said.out
 
 
+def test_match_says_that_the_runs_ended_differently(
+    isotrace: Callable[..., Any], put: Callable[..., None], build: Callable[..., Any]
+) -> None:
+    put(build("c" * 32).step("count", {"n": 1}).sealed())
+    put(build("d" * 32).step("count", {"n": 1}).sealed("failed"))
+    said = isotrace("diff", "ccc", "ddd", columns=120)
+    assert said.code == 0
+    assert said.out.startswith("MATCH  FINAL_RESULT_CHANGED at step 1: the run's end differs at /status")
+    assert isotrace("diff", "ccc", "ddd", "--json").json["divergences"][0]["severity"] == "warning"
+
+
 @pytest.mark.parametrize(
     ("options", "code"),
     [

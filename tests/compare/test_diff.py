@@ -189,7 +189,7 @@ def two_runs(run: Any, step: Any) -> tuple[TraceRecord, TraceRecord]:
 @pytest.mark.parametrize(
     ("level", "codes"),
     [
-        ("exact", [Code.PARAMS_CHANGED, Code.OUTPUT_CHANGED]),
+        ("exact", [Code.PARAMS_CHANGED, Code.OUTPUT_CHANGED, Code.FINAL_RESULT_CHANGED]),
         ("decisions", [Code.PARAMS_CHANGED]),
         ("skeleton", []),
         ("outcome", [Code.FINAL_RESULT_CHANGED]),
@@ -242,6 +242,55 @@ def test_the_words_of_a_failed_runs_error_are_no_difference_but_its_type_is(run:
     assert diff_traces(one, other, level="outcome").divergences == []
     diff = diff_traces(one, third, level="outcome")
     assert told(diff) == [(Code.FINAL_RESULT_CHANGED, 1, ["/error/type"])]
+
+
+@pytest.fixture
+def ends(run: Any, step: Any) -> Callable[..., TraceRecord]:
+    def ended(status: str, kind: str | None = None, **params: Any) -> TraceRecord:
+        record: TraceRecord = run([step("a", params)], status=status)
+        assert record.context is not None
+        record.context.result = MISSING
+        if kind is not None:
+            record.context.error = {"type": kind, "message": "at 0x7f01"}
+        return record
+
+    return ended
+
+
+@pytest.mark.parametrize("level", ["decisions", "skeleton"])
+def test_equal_paths_that_ended_differently_match_with_a_warning(
+    ends: Callable[..., TraceRecord], level: str
+) -> None:
+    diff = diff_traces(ends("completed"), ends("failed", "KeyError"), level=level)
+    assert diff.verdict is Verdict.MATCH
+    assert told(diff) == [(Code.FINAL_RESULT_CHANGED, 1, ["/status", "/error"])]
+    (found,) = diff.divergences
+    assert found.severity is Severity.WARNING
+    assert found.expected == {"/status": "completed"}
+    assert found.actual == {"/status": "failed", "/error": {"type": "KeyError"}}
+    assert "the run's end differs" in found.message
+
+
+def test_runs_that_failed_by_different_errors_match_with_a_warning(ends: Callable[..., TraceRecord]) -> None:
+    diff = diff_traces(ends("failed", "KeyError"), ends("failed", "OSError"))
+    assert diff.verdict is Verdict.MATCH
+    assert told(diff) == [(Code.FINAL_RESULT_CHANGED, 1, ["/error/type"])]
+    assert diff_traces(ends("failed", "KeyError"), ends("failed")).divergences == []
+
+
+def test_another_end_is_listed_where_a_step_differs_too(ends: Callable[..., TraceRecord]) -> None:
+    diff = diff_traces(ends("completed", n=1), ends("failed", "KeyError", n=2), level="exact")
+    assert [(one.code, one.severity) for one in diff.divergences] == [
+        (Code.PARAMS_CHANGED, Severity.ERROR),
+        (Code.FINAL_RESULT_CHANGED, Severity.ERROR),
+    ]
+    assert diff.first is diff.divergences[0]
+
+
+def test_a_result_that_is_absent_opens_no_question_where_a_step_differs(run: Any, step: Any) -> None:
+    one, other = run([step("a", {"n": 1})]), run([step("a", {"n": 2})])
+    other.context.result = Erased("ab" * 32)
+    assert told(diff_traces(one, other, level="exact")) == [(Code.PARAMS_CHANGED, 0, ["/n"])]
 
 
 def test_a_budget_counts_the_tokens_that_providers_reported(run: Any, step: Any) -> None:

@@ -410,14 +410,10 @@ def the_result_is_another(record: TraceRecord) -> Iterator[Mutant]:
 def the_run_fails(record: TraceRecord) -> Iterator[Mutant]:
     mutant = copy.deepcopy(record)
     mutant.status = "failed"
-    end = len(record.steps)
+    common = (Code.FINAL_RESULT_CHANGED, len(record.steps), ["/status"])
+    yield Mutant(mutant, *common, levels=("exact", "outcome"), unseen=())
     yield Mutant(
-        mutant,
-        Code.FINAL_RESULT_CHANGED,
-        end,
-        ["/status"],
-        levels=("exact", "outcome"),
-        unseen=("decisions", "skeleton"),
+        mutant, *common, Verdict.MATCH, Severity.WARNING, levels=("decisions", "skeleton"), unseen=()
     )
 
 

@@ -154,7 +154,7 @@ CODES: Final[dict[Code, CodeInfo]] = {
         "outcome_data",
     ),
     Code.FINAL_RESULT_CHANGED: CodeInfo(
-        _O, _ERROR, "The steps are equal and the run's result differs.", "the record"
+        _O, _ERROR, "The run's result differs, its status or the type of its error.", "the record"
     ),
     Code.BUDGET_CHANGED: CodeInfo(
         _O, _WARNING, "Cost, tokens or time differ by more than the tolerance that was asked for."

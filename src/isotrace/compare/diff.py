@@ -4,12 +4,14 @@ What is reported at which level, beside what is wrong with a record itself:
 
 | level | steps | the run |
 |---|---|---|
-| `exact` | those, `OUTPUT_CHANGED`, `STREAM_CHANGED`, attempts | `FINAL_RESULT_CHANGED` if steps match |
+| `exact` | those, `OUTPUT_CHANGED`, `STREAM_CHANGED`, attempts | `FINAL_RESULT_CHANGED` |
 | `decisions` | `KIND_`, `SKILL_`, `PARAMS_`, `STATUS_`, `ERROR_`, `RETRIES_CHANGED` | |
 | `skeleton` | `KIND_`, `SKILL_`, `STATUS_CHANGED` | |
 | `outcome` | none | `FINAL_RESULT_CHANGED` |
 
 `EXTRA_STEP`, `MISSING_STEP`, `REORDERED`, `EARLY_END` and `LATE_END` belong to all levels but `outcome`.
+`FINAL_RESULT_CHANGED` is a warning at `decisions` and `skeleton`, where it is about the run's status and
+the type of its error only: equal paths match, however the runs ended.
 `INPUT_CHANGED` explains a difference and is an error beside one, and at level `exact`; otherwise it is a
 warning, because equal paths match. `RUNTIME_MISMATCH`, `SCHEDULE_CHANGED` and `BUDGET_CHANGED`
 (which needs a rule) are warnings always.
@@ -44,6 +46,7 @@ from isotrace.compare.views import View, kind_of, view_of
 from isotrace.compare.whole import (
     budget_divergences,
     check_record,
+    end_divergences,
     environment_divergences,
     input_divergences,
     nothing_of_kinds,
@@ -54,6 +57,8 @@ from isotrace.models import ParityResult, TraceRecord, TraceStep
 from isotrace.models.parity import check_schemes
 
 Op = Literal["equal", "changed", "inserted", "removed", "moved"]
+
+_RESULT = Code.FINAL_RESULT_CHANGED
 
 _NEAREST = 64
 """For how many divergences the nearest step of the other side is looked for."""
@@ -311,11 +316,9 @@ class _Comparison:
     def _whole(self, differs: bool) -> Iterator[Divergence]:
         records = self.original.record, self.replay.record
         exact, outcome = self.level is Level.EXACT, self.level is Level.OUTCOME
-        results: list[Divergence] = []
-        if outcome or (exact and not any(op != "equal" for op in self.ops)):
-            results = list(result_divergences(*records, self.rules, index=len(self.rows), needed=outcome))
+        results = list(self._results(differs))
         yield from results
-        differs = differs or any(one.code is Code.FINAL_RESULT_CHANGED for one in results)
+        differs = differs or any(one.severity is Severity.ERROR for one in results if one.code is _RESULT)
         for one in input_divergences(*records, self.rules, exact=exact):
             decides = differs or exact or one.code is not Code.INPUT_CHANGED
             yield one if decides else replace(one, severity=Severity.WARNING)
@@ -324,6 +327,17 @@ class _Comparison:
             yield from schedule_divergences(self._both_sides())
         steps = self.original.steps, self.replay.steps
         yield from budget_divergences(*steps, self.rules.budget)
+
+    def _results(self, differs: bool) -> Iterator[Divergence]:
+        records, end = (self.original.record, self.replay.record), len(self.rows)
+        if self.level not in (Level.EXACT, Level.OUTCOME):
+            yield from end_divergences(*records, self.rules, index=end)
+            return
+        needed = self.level is Level.OUTCOME
+        for one in result_divergences(*records, self.rules, index=end, needed=needed):
+            # What is absent at the end opens no question where a step differs.
+            if one.code is _RESULT or not differs:
+                yield one
 
     def _both_sides(self) -> Iterator[StepPair]:
         for index, (row, op) in enumerate(zip(self.rows, self.ops, strict=True)):

@@ -406,15 +406,20 @@ def stream_changed(
 
 
 def final_result_changed(
-    index: int, expected: Any, actual: Any, *, changes: Sequence[Change] | None = None
+    index: int,
+    expected: Any,
+    actual: Any,
+    *,
+    changes: Sequence[Change] | None = None,
+    what: str = "the run's result differs",
 ) -> Divergence:
-    """The run's result differs. `index` is the position behind the last step.
+    """The run's result differs, or its status. `index` is the position behind the last step.
 
     Without `changes`, the two results are compared, and the pointers begin with `/result`.
     """
     if changes is None:
         changes = diff_values({"result": expected}, {"result": actual})
-    message = _differ("the run's result differs", changes)
+    message = _differ(what, changes)
     return _run(Code.FINAL_RESULT_CHANGED, message, _values(changes), index)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from isotrace.compare import findings
@@ -151,10 +152,34 @@ def result_divergences(
         yield _objects_in("result", objects)
 
 
+def end_divergences(
+    original: TraceRecord, replay: TraceRecord, rules: Rules, *, index: int
+) -> Iterator[Divergence]:
+    """`FINAL_RESULT_CHANGED` as a warning, where the path decides: another status or kind of error."""
+    before, after = _end(original), _end(replay)
+    if original.status == replay.status:
+        # An error that only one of them recorded says nothing about the other.
+        both = [name for name in before if name in after]
+        before, after = ({name: end[name] for name in both} for end in (before, after))
+    if any(isinstance(end.get("error"), Erased) for end in (before, after)):
+        before.pop("error", None)
+        after.pop("error", None)
+    if changes := changes_between(_plain(before), _plain(after), rules.lens(None)):
+        found = findings.final_result_changed(
+            index, None, None, changes=changes, what="the run's end differs"
+        )
+        yield replace(found, severity=Severity.WARNING)
+
+
 def _results(record: TraceRecord) -> dict[str, Any]:
-    values: dict[str, Any] = {"status": record.status}
+    values = _end(record)
     if record.context and record.context.result is not MISSING:
         values["result"] = record.context.result
+    return values
+
+
+def _end(record: TraceRecord) -> dict[str, Any]:
+    values: dict[str, Any] = {"status": record.status}
     if record.context and record.context.error is not MISSING:
         error = record.context.error
         # Which error it was, not its words: those name paths, times and addresses.
