@@ -124,6 +124,22 @@ def test_failing_agent_is_recorded_as_failed(
     assert isotrace("show", "@last", "--json").json["status"] == "failed"
 
 
+def test_interrupted_program_reports_its_runs_and_its_traceback(
+    program: Callable[..., Any], isotrace: Callable[..., Any], tmp_path: Path
+) -> None:
+    (tmp_path / "stopped.py").write_text(
+        "import isotrace\n@isotrace.agent('stopped')\ndef work(): raise KeyboardInterrupt\nwork()\n"
+    )
+    said = program("run", "stopped.py")
+    (run,) = isotrace("ls", "--agent", "stopped", "--json").json
+    assert said.code == 130
+    assert said.err.startswith("Traceback (most recent call last):\n")
+    assert f'File "{tmp_path / "stopped.py"}", line 4, in <module>' in said.err
+    assert said.err.endswith(f"\nKeyboardInterrupt\nisotrace: recorded run {run['run_id']}\n")
+    assert "  error KeyboardInterrupt\n" in isotrace("show", "@last").out
+    assert program("run", "--json", "stopped.py").json["exit_code"] == 130
+
+
 def test_json_keeps_stdout_for_itself(
     program: Callable[..., Any], isotrace: Callable[..., Any], agent: Path
 ) -> None:

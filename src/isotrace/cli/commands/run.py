@@ -12,6 +12,7 @@ from types import TracebackType
 import click
 
 import isotrace
+from isotrace.cli.app import EXIT_INTERRUPTED
 from isotrace.cli.face import Face, with_face
 from isotrace.cli.safe import visible
 from isotrace.errors import UsageError
@@ -62,9 +63,9 @@ def _execute(entry: dict[str, object], agent_id: str | None) -> int:
         return _code_of(leaving)
     except UsageError:
         raise
-    except Exception as error:  # noqa: BLE001 - the program's own failure, told as python tells it
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the program's own failure, told as python tells it
         traceback.print_exception(error.with_traceback(_own_frames(error.__traceback__)))
-        return 1
+        return EXIT_INTERRUPTED if isinstance(error, KeyboardInterrupt) else 1
     return 0
 
 

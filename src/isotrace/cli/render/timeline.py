@@ -328,7 +328,7 @@ def error_message(error: Any, code: str = "") -> str:
     if not isinstance(error, dict):
         return str(error)
     kind, message = str(error.get("type", "")), str(error.get("message", ""))
-    return message if kind == code else f"{kind}: {message}"
+    return message if kind == code else ": ".join(filter(None, [kind, message]))
 
 
 # --- one step in full -----------------------------------------------------------------
