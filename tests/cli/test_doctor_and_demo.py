@@ -86,6 +86,26 @@ def test_demo_shows_what_it_is_there_to_show(program: Callable[..., Any], tmp_pa
 
 
 @pytest.mark.slow
+def test_demo_in_a_folder_that_can_not_be_written_says_so(
+    isotrace: Callable[..., Any], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    folder = tmp_path / "file" / "demo"
+    said = isotrace("demo", "--folder", str(folder))
+    assert said.code == 2
+    assert said.err == (
+        f"isotrace: the demo can't write to its folder ({folder}); got Not a directory."
+        " name another one with --folder\n"
+    )
+
+
+def test_demo_whose_database_can_not_be_written_says_so(isotrace: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "demo" / "shop.db").mkdir(parents=True)
+    said = isotrace("demo", "--folder", str(tmp_path / "demo"))
+    assert said.code == 2
+    assert said.err.startswith("isotrace: the demo can't write to its folder")
+
+
 def test_demo_for_people_runs_every_line_that_it_shows(program: Callable[..., Any], tmp_path: Path) -> None:
     said = program("demo", env={"ISOTRACE_STORE": str(tmp_path / "demo.db"), "COLUMNS": "80"})
     assert said.code == 0, said.err

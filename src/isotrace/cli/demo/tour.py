@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from isotrace.cli.demo import stand_in_model, support_agent
-from isotrace.errors import IsotraceError
+from isotrace.errors import IsotraceError, UsageError
 
 TASK = "Please refund my order W-1042. I am ada@example.com."
 PROMPT_BEFORE = "Be brief."
@@ -47,10 +47,10 @@ class Tour:
     def take(self) -> dict[str, Any]:
         """The whole tour. Returns what it came to.
 
-        Raises `IsotraceError` where a step of it did not give what it is there to show.
+        Raises `UsageError` for a folder that can't be written, `IsotraceError` where a step of it
+        did not give what it is there to show.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        shutil.copy(Path(support_agent.__file__), self.folder / "support_agent.py")
+        self._make_folder()
         self._say(f"A support agent in {self.folder}/: its tools work on a SQLite file, its model is")
         self._say("a scripted stand-in (no model at all), served over HTTP on this machine.")
         with self._model() as url:
@@ -102,6 +102,20 @@ class Tour:
         self._show_or_keep("replay_changed", "replay", run[:12], expected=1)
 
     # --- what they need ----------------------------------------------------------------
+
+    def _make_folder(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            # Only what it holds: a copied mode might forbid to change the prompt later.
+            shutil.copyfile(Path(support_agent.__file__), self.folder / "support_agent.py")
+            self._reset_shop()
+        except (OSError, sqlite3.Error) as error:
+            raise UsageError(
+                "the demo can't write to its folder",
+                where=str(self.folder),
+                got=error.strerror if isinstance(error, OSError) else str(error),
+                hint="name another one with --folder",
+            ) from error
 
     @contextmanager
     def _model(self) -> Iterator[str]:
