@@ -19,6 +19,7 @@ import pytest
 from isotrace.errors import RecordingWarning, UsageError
 from isotrace.models import TraceStatus
 from isotrace.record import cost, run, skill
+from isotrace.record.spec import OPTIONS, SkillSpec
 from isotrace.stores.memory import MemoryStore
 
 if TYPE_CHECKING:
@@ -291,11 +292,31 @@ def test_a_skill_keeps_the_look_of_its_function() -> None:
         {"name": "\ud800"},
         {"name": 5},
         {"kind": ""},
+        {"kind": 3},
+        {"retires": 3},
     ],
 )
-def test_a_wrong_option_is_a_usage_error(options: dict[str, Any]) -> None:
-    with pytest.raises(UsageError):
-        skill(**options)(lambda: None)
+def test_a_wrong_option_is_a_usage_error_that_names_the_function(options: dict[str, Any]) -> None:
+    def look() -> None: ...
+
+    for decorated in (look, staticmethod(look), functools.partial(look)):
+        with pytest.raises(UsageError) as caught:
+            skill(**options)(decorated)
+        assert caught.value.where == f"{__name__}.{look.__qualname__}"
+
+
+def test_an_option_that_there_is_not_is_named_with_the_nearest_one() -> None:
+    with pytest.raises(UsageError, match="a skill has no such option") as caught:
+        skill(retires=3)(lambda: None)  # type: ignore[call-overload]  # there is no such option
+    assert (caught.value.got, caught.value.nearest) == ("retires", "retries")
+    with pytest.raises(UsageError, match="unknown effect of a skill") as caught:
+        skill(effect="wirte")(lambda: None)  # type: ignore[call-overload]  # there is no such effect
+    assert (caught.value.got, caught.value.nearest) == ("wirte", "write")
+
+
+def test_the_options_that_errors_list_are_those_that_a_skill_takes() -> None:
+    taken = inspect.signature(SkillSpec).parameters.keys() - {"function", "method"}
+    assert set(OPTIONS) == taken
 
 
 def test_what_can_be_called_can_be_a_skill(lab: Lab) -> None:

@@ -11,7 +11,7 @@ from isotrace.errors import UsageError
 from isotrace.record.binding import skill_signature
 from isotrace.record.context import current_branch, outside_of_runs
 from isotrace.record.runs import Run, run
-from isotrace.record.spec import Effect, SkillSpec
+from isotrace.record.spec import Effect, SkillSpec, check_options, place_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -50,10 +50,11 @@ def skill(function: Any = None, /, **options: Any) -> Any:
     - `retries`, `retry_on`, `backoff_s`: calls again after these errors, as attempts of one step; the
       pause doubles each time, and a replay does not pause.
 
-    Raises `UsageError` for an unknown effect or negative retries.
+    Raises `UsageError` for an unknown option or effect, or negative retries.
     """
     if function is None:
         return lambda decorated: skill(decorated, **options)
+    check_options(function, options)
     if isinstance(function, (staticmethod, classmethod)):
         is_class = isinstance(function, classmethod)
         inner = _wrap(SkillSpec(function.__func__, method=is_class, **options))
@@ -176,6 +177,7 @@ def _agent(function: Callable[..., Any], agent_id: str | None, tenant_id: str | 
     if spec.streams:
         raise UsageError(
             "an agent can't be a generator",
+            where=place_of(function),
             got=spec.name,
             hint="let it return, and make a skill stream",
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from types import CodeType
 from typing import Any, Literal, get_args
@@ -14,6 +14,9 @@ from isotrace.record.binding import make_binder
 
 Effect = Literal["pure", "read", "idempotent_write", "write"]
 EFFECTS: tuple[str, ...] = get_args(Effect)
+
+OPTIONS = ("name", "kind", "effect", "raises", "retries", "retry_on", "backoff_s")
+"""The keywords of `@skill`."""
 
 Shape = Literal["call", "acall", "stream", "astream"]
 
@@ -54,15 +57,22 @@ class SkillSpec:
         backoff_s: float = 0.0,
         method: bool = False,
     ) -> None:
+        where = place_of(function)
         if effect not in EFFECTS:
-            raise UsageError("unknown effect of a skill", expected=", ".join(EFFECTS), got=effect)
+            raise UsageError(
+                "unknown effect of a skill",
+                where=where,
+                expected=", ".join(EFFECTS),
+                got=effect,
+                nearest=_nearest(effect, EFFECTS),
+            )
         if not isinstance(retries, int) or retries < 0:
-            raise UsageError("retries of a skill", expected="0 or more", got=retries)
+            raise UsageError("retries of a skill", where=where, expected="0 or more", got=retries)
         if not backoff_s >= 0:
-            raise UsageError("backoff_s of a skill", expected="0 or more seconds", got=backoff_s)
+            raise UsageError("backoff_s of a skill", where=where, expected="0 or more seconds", got=backoff_s)
         self.function = function
-        self.name = checked_text("name of a skill", name or _name_of(function))
-        self.kind = checked_text("kind of a skill", kind)
+        self.name = checked_text("name of a skill", name or _name_of(function), where=where)
+        self.kind = checked_text("kind of a skill", kind, where=where)
         self.effect = effect
         self.raises = raises
         self.retries = retries
@@ -106,12 +116,39 @@ def _name_of(function: Callable[..., Any]) -> str:
     return getattr(inner, "__name__", None) or type(inner).__name__
 
 
-def checked_text(what: str, text: str) -> str:
+def place_of(function: Any) -> str:
+    """Where a function is defined, for errors: module and qualified name."""
+    # A `staticmethod` is no function, and what a partial wraps has the names.
+    inner = getattr(function, "func", function)
+    names = getattr(inner, "__module__", None), getattr(inner, "__qualname__", type(inner).__qualname__)
+    return ".".join(str(name) for name in names if name)
+
+
+def check_options(function: Any, options: Iterable[str]) -> None:
+    """Raises `UsageError` for an option that `@skill` does not have."""
+    for name in options:
+        if name not in OPTIONS:
+            raise UsageError(
+                "a skill has no such option",
+                where=place_of(function),
+                expected=", ".join(OPTIONS),
+                got=name,
+                nearest=_nearest(name, OPTIONS),
+            )
+
+
+def _nearest(name: Any, known: Sequence[str]) -> str | None:
+    from difflib import get_close_matches  # noqa: PLC0415 - start-up time: only errors need it
+
+    return next(iter(get_close_matches(str(name), known, 1)), None)
+
+
+def checked_text(what: str, text: str, *, where: str | None = None) -> str:
     """A name as it can stand in a record. Raises `UsageError` for what is no text, or none in Unicode."""
     if not isinstance(text, str) or not text:
-        raise UsageError(f"{what} is a text", got=repr(text))
+        raise UsageError(f"{what} is a text", where=where, got=repr(text))
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise UsageError(f"{what} holds a lone surrogate", got=ascii(text)) from error
+        raise UsageError(f"{what} holds a lone surrogate", where=where, got=ascii(text)) from error
     return str.__str__(text)
