@@ -362,6 +362,31 @@ def test_agent_that_a_script_calls_as_it_loads_is_replayed_with_the_script(
     assert program("replay", "@last", "--json").json["divergences"][0]["code"] == "INPUT_CHANGED"
 
 
+@pytest.mark.parametrize("options", [[], ["--agent", "whole"]])
+def test_script_that_is_gone_is_named(
+    program: Callable[..., Any], agent: Path, tmp_path: Path, options: list[str]
+) -> None:
+    if options:
+        agent.write_text("import isotrace\nisotrace.skill(lambda: 1)()\n")
+    assert program("run", *options, "greeter.py", "Ada").code == 0
+    agent.unlink()
+    said = program("replay", "@last")
+    assert said.code == 2
+    assert said.err.startswith("isotrace: the script of the recorded entry point is gone (run ")
+    assert f"; got {tmp_path / 'greeter.py'}" in said.err
+    assert "Traceback" not in said.err
+    assert len(said.err.splitlines()) == 1
+
+
+def test_function_of_a_module_is_replayed_where_the_script_that_called_it_is_gone(
+    program: Callable[..., Any], agent: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "start.py").write_text("import greeter\ngreeter.greet('Ada')\n")
+    assert program("run", "start.py").code == 0
+    (tmp_path / "start.py").unlink()
+    assert program("replay", "@last").out.startswith("MATCH")
+
+
 def test_later_run_of_a_program_is_replayed_by_its_function(
     program: Callable[..., Any], agent: Path, tmp_path: Path
 ) -> None:

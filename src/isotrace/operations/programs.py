@@ -76,13 +76,18 @@ def replayable_program(entry: Mapping[str, Any], run_id: str) -> Callable[[], No
     """A function that starts the program again, for `replay`: its first run is the one replayed,
     and the program ends there.
 
-    Raises `NoEntryPointError` for a later run of a program: those before it would not be served.
+    Raises `NoEntryPointError` for a later run of a program (those before it would not be served),
+    and for a script that is gone.
     """
     if entry.get("index", 0):
         raise NoEntryPointError(
             f"the run is number {entry['index'] + 1} of the runs that its program made",
             run_id=run_id,
             hint="mark the function that makes it with @isotrace.agent, and replay that",
+        )
+    if not _is_there(entry):
+        raise NoEntryPointError(
+            "the script of the recorded entry point is gone", run_id=run_id, got=str(entry["target"])
         )
 
     def program() -> None:
@@ -147,7 +152,14 @@ def _program_of(entry: Any) -> dict[str, Any] | None:
     if entry.get("kind") == "program":
         return entry
     beside = entry.get("program")
-    return beside if isinstance(beside, dict) and not beside.get("index", 0) else None
+    if not isinstance(beside, dict) or beside.get("index", 0) or not _is_there(beside):
+        return None
+    return beside
+
+
+def _is_there(entry: Mapping[str, Any]) -> bool:
+    """Whether a program's script still is: of a module, importing it tells."""
+    return bool(entry["module"]) or Path(str(entry["target"])).is_file()
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,7 +57,8 @@ def _module(entry: Mapping[str, Any], run_id: str) -> ModuleType:
             if file is not None:
                 _add_root(Path(str(file)), name)
             return importlib.import_module(name)
-    except NoEntryPointError:
+    except NoEntryPointError as error:
+        error.run_id = run_id
         raise
     except (Exception, SystemExit) as error:
         raise NoEntryPointError(
