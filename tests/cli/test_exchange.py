@@ -155,9 +155,44 @@ def test_unknown_format_lists_the_known_ones(isotrace: Callable[..., Any], tau_f
     said = isotrace("import", "tau3", str(tau_file))
     assert said.code == 2
     assert (
-        "claude-code, inspect, jsonl, langfuse, mini-swe-agent, openai-agents, swe-agent, tau-bench"
+        "auto, claude-code, inspect, jsonl, langfuse, mini-swe-agent, openai-agents, swe-agent, tau-bench"
         in said.err
     )
+
+
+def test_format_may_be_left_out_where_a_file_stands_in_its_place(
+    isotrace: Callable[..., Any], tmp_path: Path, tau_file: Path
+) -> None:
+    assert isotrace("export", "--all", "-o", "runs.jsonl").code == 0
+    other = ("--store", str(tmp_path / "other.db"), "--json")
+    assert isotrace("import", "runs.jsonl", *other).json["runs"] == 2
+    assert isotrace("import", str(tmp_path / "runs.jsonl"), str(tau_file), *other).json["runs"] == 2
+
+
+def test_format_is_one_also_beside_a_file_of_its_name(
+    isotrace: Callable[..., Any], tmp_path: Path, tau_file: Path
+) -> None:
+    for name in ("tau-bench", "auto"):
+        (tmp_path / name).mkdir()
+        found = isotrace(
+            "import", name, str(tau_file), "--json", "--store", str(tmp_path / f"{name}.db")
+        ).json
+        assert (found["runs"], found["files"]) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "say which files to import; expected [FORMAT] FILE…"),
+        (["tau2"], "say which files to import; expected [FORMAT] FILE…; got tau2"),
+        (["gone.jsonl"], "there is no such file, nor a format; expected [FORMAT] FILE…; got gone.jsonl"),
+    ],
+)
+def test_import_without_a_file_says_what_is_missing(
+    isotrace: Callable[..., Any], arguments: list[str], message: str
+) -> None:
+    said = isotrace("import", *arguments)
+    assert (said.code, said.err) == (2, f"isotrace: {message}\n")
 
 
 def test_import_makes_the_store(isotrace: Callable[..., Any], tau_file: Path, tmp_path: Path) -> None:

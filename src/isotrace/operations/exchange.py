@@ -15,6 +15,7 @@ from isotrace.errors import (
     ConflictError,
     ImportFormatError,
     IsotraceError,
+    PluginError,
     RunNotFoundError,
     UsageError,
 )
@@ -84,7 +85,7 @@ def import_files(
     told (done, total, file) before each file. Raises `PluginError` for an unknown format and
     store errors as they come.
     """
-    known = [registry.importer(format_name)] if format_name != AUTO else list(registry.importers().values())
+    known = _importers_of(format_name)
     report = ImportReport()
     files = [(file, path if path.is_dir() else None) for path in paths for file in _files_of(path)]
     empty = {path: None for path in paths if path.is_dir()}
@@ -112,6 +113,19 @@ def import_files(
         for path in empty
     )
     return report
+
+
+def _importers_of(format_name: str) -> list[Importer]:
+    """The importers to choose from."""
+    if format_name == AUTO:
+        return list(registry.importers().values())
+    try:
+        return [registry.importer(format_name)]
+    except PluginError as error:
+        if error.expected is not None:
+            # The list of names: this one is no importer's.
+            error.expected = f"{AUTO}, {error.expected}"
+        raise
 
 
 def _names(importers: Sequence[Importer]) -> str:
