@@ -59,8 +59,19 @@ class _Handler(BaseHTTPRequestHandler):
             "/v1/packed": lambda: self.answer(200, gzip.compress(b'{"a": 1.50}'), content_encoding="gzip"),
             "/v1/bytes": lambda: self.answer(200, bytes(range(256)), "application/octet-stream"),
             "/v1/slow": lambda: time.sleep(0.5),
+            "/v1/torn": self.torn,
         }
         pages.get(self.path.partition("?")[0], lambda: self.answer(404, b'{"error": "no such page"}'))()
+
+    def torn(self) -> None:
+        """Begins an answer and does not go on."""
+        self.send_response(200)
+        self.send_header("content-length", "100")
+        self.end_headers()
+        self.wfile.write(b"begun")
+        self.wfile.flush()
+        time.sleep(0.5)
+        self.close_connection = True
 
     def do_POST(self) -> None:
         self.server.asked.append(self.path)

@@ -226,3 +226,23 @@ def test_a_call_inside_a_skill_belongs_to_that_skill(lab: Lab, server: Server) -
 
     taken = assert_replays_offline(lab, server, page)
     assert [(name, outcome) for _, name, _, outcome in taken.steps] == [("page", {"value": "grüß dich"})]
+
+
+@pytest.mark.parametrize("library", [httpx, httpx2])
+def test_answers_that_are_left_give_their_connection_back(
+    lab: Lab, server: Server, library: ModuleType
+) -> None:
+    def agent() -> list[str]:
+        seen = []
+        limits = library.Limits(max_connections=1)
+        with library.Client(base_url=server.url, limits=limits, timeout=library.Timeout(5, pool=1)) as client:
+            asked = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "hi"}]}
+            with client.stream("POST", "/chat/completions", json=asked) as response:
+                seen.append(response.status_code)
+            with pytest.raises(library.ReadTimeout):
+                client.get("/torn", timeout=library.Timeout(0.1, pool=1))
+            seen.append(client.get("/page").text)
+        return seen
+
+    taken = assert_replays_offline(lab, server, agent)
+    assert taken.value == [200, "grüß dich"]

@@ -96,8 +96,10 @@ class _Sync(_Capture):
         def real(exchange: Exchange) -> Any:
             response = plain(client, request)
             self.note(exchange, response)
-            raw = b"".join(response.stream)
-            response.stream.close()
+            try:
+                raw = b"".join(response.stream)
+            finally:
+                response.stream.close()
             response.stream = self.library.ByteStream(raw)
             live.append(response)
             return self.outcome(asked, exchange, _decoded(self.library, response, raw), response)
@@ -115,8 +117,11 @@ class _Sync(_Capture):
             response = plain(client, request)
             self.note(exchange, response)
             live.append(response)
-            yield {"status": response.status_code}  # the answer has begun
-            yield from _pieces(response)
+            try:
+                yield {"status": response.status_code}  # the answer has begun
+                yield from _pieces(response)
+            finally:
+                response.close()
 
         exchange = Exchange(asked.params, real)
         pieces = branch.driver.stream(self.edge(asked), branch, (exchange,), {})
@@ -153,8 +158,10 @@ class _Async(_Capture):
         async def real(exchange: Exchange) -> Any:
             response = await plain(client, request)
             self.note(exchange, response)
-            raw = b"".join([part async for part in response.stream])
-            await response.stream.aclose()
+            try:
+                raw = b"".join([part async for part in response.stream])
+            finally:
+                await response.stream.aclose()
             response.stream = self.library.ByteStream(raw)
             live.append(response)
             return self.outcome(asked, exchange, _decoded(self.library, response, raw), response)
@@ -172,9 +179,12 @@ class _Async(_Capture):
             response = await plain(client, request)
             self.note(exchange, response)
             live.append(response)
-            yield {"status": response.status_code}  # the answer has begun
-            async for piece in _apieces(response):
-                yield piece
+            try:
+                yield {"status": response.status_code}  # the answer has begun
+                async for piece in _apieces(response):
+                    yield piece
+            finally:
+                await response.aclose()
 
         exchange = Exchange(asked.params, real)
         pieces = branch.driver.astream(self.edge(asked), branch, (exchange,), {})
@@ -194,32 +204,27 @@ def _decoded(library: Any, response: Any, raw: bytes) -> bytes:
 
 
 def _pieces(response: Any) -> Iterator[Any]:
-    if not response.headers.get("content-type", "").startswith(http.EVENT_STREAM):
-        yield http.read_body(b"".join(response.iter_bytes()), response.headers.get("content-type", ""))
+    kind = response.headers.get("content-type", "")
+    if not kind.startswith(http.EVENT_STREAM):
+        yield http.read_body(b"".join(response.iter_bytes()), kind)
         return
     splitter = http.EventSplitter()
-    try:
-        for data in response.iter_bytes():
-            yield from splitter.feed(data)
-        yield from splitter.end()
-    finally:
-        response.close()
+    for data in response.iter_bytes():
+        yield from splitter.feed(data)
+    yield from splitter.end()
 
 
 async def _apieces(response: Any) -> AsyncIterator[Any]:
-    if not response.headers.get("content-type", "").startswith(http.EVENT_STREAM):
-        parts = [part async for part in response.aiter_bytes()]
-        yield http.read_body(b"".join(parts), response.headers.get("content-type", ""))
+    kind = response.headers.get("content-type", "")
+    if not kind.startswith(http.EVENT_STREAM):
+        yield http.read_body(b"".join([part async for part in response.aiter_bytes()]), kind)
         return
     splitter = http.EventSplitter()
-    try:
-        async for data in response.aiter_bytes():
-            for event in splitter.feed(data):
-                yield event
-        for event in splitter.end():
+    async for data in response.aiter_bytes():
+        for event in splitter.feed(data):
             yield event
-    finally:
-        await response.aclose()
+    for event in splitter.end():
+        yield event
 
 
 def _written(piece: Any) -> bytes:
