@@ -79,6 +79,12 @@ class _Handler(BaseHTTPRequestHandler):
         if self.server.fail_next:
             self.server.fail_next -= 1
             self.answer(429, b'{"error": {"message": "slow down", "type": "rate_limit"}}', retry_after="0")
+        elif "/odd-events/" in self.path:
+            odd = b': hello\n\n\n\ndata: {"a":  1.50}\nid: 7\n: why\n\ndata: \xff\n\nretry: 3\r\n\r\n'
+            self.answer(200, odd, "text/event-stream", x_mine="yes")
+        elif "/packed-events/" in self.path:
+            packed = gzip.compress(b"data: 1\n\ndata: 2\n\n")
+            self.answer(200, packed, "text/event-stream", content_encoding="gzip")
         elif self.path.endswith("/chat/completions"):
             self.chat(json.loads(body))
         elif self.path.endswith("/messages"):

@@ -88,6 +88,9 @@ def test_of_the_headers_only_those_that_a_program_decides_by_are_kept() -> None:
         (b'{"a": 1}', "application/vnd.api+json", {"a": 1}),
         (b'{"a": 1, "a": 2}', "application/json", '{"a": 1, "a": 2}'),
         (b"{broken", "application/json", "{broken"),
+        (b'{"a": 123456789012345678901234567890}', "application/json", {"a": 123456789012345678901234567890}),
+        (b'{"a": "\\ud800"}', "application/json", '{"a": "\\ud800"}'),
+        (b"[" * 5000, "application/json", "[" * 5000),
         ("grüß".encode(), "text/plain", "grüß"),
         (b"\xff\xfe", "text/plain", b"\xff\xfe"),
         (b"\x00\x01", "application/octet-stream", b"\x00\x01"),
@@ -122,17 +125,19 @@ def test_events_come_back_however_the_bytes_are_cut(
 ) -> None:
     data = b"".join(write_event(event) for event in events).replace(b"\n", end)
     splitter, start = EventSplitter(), 0
-    found: list[dict[str, Any]] = []
+    found: list[tuple[dict[str, Any], bytes]] = []
     for cut in [*sorted(cuts), len(data)]:
         found += splitter.feed(data[start:cut])
         start = max(start, cut)
-    assert [*found, *splitter.end()] == events
+    found += splitter.end()
+    assert [event for event, _ in found] == events
+    assert b"".join(raw for _, raw in found) == data
 
 
 def test_a_stream_that_ends_in_the_middle_gives_what_it_had() -> None:
     splitter = EventSplitter()
-    assert list(splitter.feed(b': ping\n\ndata: a\ndata: b\n\ndata: {"c"')) == [
-        {"comment": ": ping"},
-        {"data": "a\nb"},
+    assert list(splitter.feed(b': ping\n\n\n\ndata: a\ndata: b\n\ndata: {"c"')) == [
+        ({"comment": ": ping"}, b": ping\n\n"),
+        ({"data": "a\nb"}, b"\n\ndata: a\ndata: b\n\n"),
     ]
-    assert list(splitter.end()) == [{"data": '{"c"'}]
+    assert list(splitter.end()) == [({"data": '{"c"'}, b'data: {"c"')]

@@ -246,3 +246,29 @@ def test_answers_that_are_left_give_their_connection_back(
 
     taken = assert_replays_offline(lab, server, agent)
     assert taken.value == [200, "grüß dich"]
+
+
+@pytest.mark.parametrize("library", [httpx, httpx2])
+def test_while_it_is_recorded_an_answer_is_the_very_same(
+    lab: Lab, server: Server, library: ModuleType
+) -> None:
+    asked = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "hi"}]}
+
+    def agent() -> list[Any]:
+        with library.Client(base_url=server.url) as client:
+            seen: list[Any] = []
+            with client.stream("POST", "/odd-events/chat/completions", json=asked) as response:
+                seen.append((b"".join(response.iter_raw()), response.headers.get("x-mine")))
+            with client.stream("POST", "/packed-events/chat/completions", json=asked) as response:
+                seen.append(list(response.iter_lines()))
+            seen.append(response.elapsed.total_seconds() >= 0)
+            server.fail_next = 1
+            refused = client.post("/chat/completions", json=asked)
+            return [*seen, refused.status_code, refused.json(), refused.elapsed.total_seconds() >= 0]
+
+    plain = agent()
+    taken = lab.record(agent)
+    assert (taken.error, taken.value) == (None, plain)
+    server.stop()
+    served = lab.replay(taken, lambda: agent()[1:])
+    assert (served.error, served.divergences, served.value) == (None, [], plain[1:])

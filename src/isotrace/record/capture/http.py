@@ -6,6 +6,7 @@ that a program reads to decide something. Credentials in an address or a header 
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
@@ -106,7 +107,14 @@ def write_body(value: Any) -> bytes:
         return b""
     if isinstance(value, bytes):
         return value
-    return value.encode() if isinstance(value, str) else orjson.dumps(value)
+    return value.encode() if isinstance(value, str) else _json(value)
+
+
+def _json(value: Any) -> bytes:
+    try:
+        return orjson.dumps(value)
+    except TypeError:  # an integer beyond 64 bits
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 # --- server-sent events -------------------------------------------------------------------
@@ -115,24 +123,29 @@ _EVENT_END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 
 
 class EventSplitter:
-    """Cuts a stream of bytes into server-sent events (HTML Living Standard, section 9.2)."""
+    """Cuts a stream of bytes into server-sent events (HTML Living Standard, section 9.2), each with
+    the very bytes that it came in."""
 
     def __init__(self) -> None:
+        self._blank = b""
         self._rest = b""
 
-    def feed(self, data: bytes) -> Iterator[dict[str, Any]]:
+    def feed(self, data: bytes) -> Iterator[tuple[dict[str, Any], bytes]]:
         """The events that these bytes complete."""
         self._rest += data
         while (end := _EVENT_END.search(self._rest)) is not None:
-            block, self._rest = self._rest[: end.start()], self._rest[end.end() :]
-            if block.strip():
-                yield _event(block)
+            raw, self._rest = self._rest[: end.end()], self._rest[end.end() :]
+            if raw.strip():
+                yield _event(raw[: end.start()]), self._blank + raw
+                self._blank = b""
+            else:
+                self._blank += raw
 
-    def end(self) -> Iterator[dict[str, Any]]:
+    def end(self) -> Iterator[tuple[dict[str, Any], bytes]]:
         """What was left without a blank line after it."""
         rest, self._rest = self._rest, b""
         if rest.strip():
-            yield _event(rest)
+            yield _event(rest), self._blank + rest
 
 
 def _event(block: bytes) -> dict[str, Any]:
@@ -169,6 +182,6 @@ def write_event(event: Mapping[str, Any]) -> bytes:
     lines = [f"{name}: {value}" for name, value in event.items() if name != "data"]
     if "data" in event:
         data = event["data"]
-        text = data if isinstance(data, str) else orjson.dumps(data).decode()
+        text = data if isinstance(data, str) else _json(data).decode()
         lines += [f"data: {line}" for line in text.split("\n")]
     return ("\n".join(lines) + "\n\n").encode()

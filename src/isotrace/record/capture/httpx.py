@@ -7,7 +7,9 @@ the request asked for a stream.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 from isotrace.record.capture import http
@@ -65,7 +67,37 @@ class _Capture:
         headers = [(name, value) for name, value in transport["headers"]]
         response = self.library.Response(transport["status"], headers=headers, request=request, stream=stream)
         response.default_encoding = client._default_encoding
+        response.elapsed = timedelta()
         return response
+
+    def read(self, response: Any, raw: bytes) -> None:
+        """Gives an answer that was read back what it was read from, and how long it took."""
+        took = getattr(response.stream, "elapsed", None)
+        if took is not None:
+            response.elapsed = took
+        response.stream = self.library.ByteStream(raw)
+
+    def reader(self, response: Any) -> Any:
+        """What reads the answer's stream and takes its content encoding off, while the program has the
+        answer itself."""
+        return self.library.Response(
+            response.status_code, headers=response.headers, request=response.request, stream=response.stream
+        )
+
+    def streamed(self, response: Any, stream: Any) -> Any:
+        """The live answer, whose stream goes through the record from now on, without its encoding."""
+        stream.timed = response.stream
+        response.stream = stream
+        response._decoder = self.library._decoders.IdentityDecoder()
+        return response
+
+    def writer(self, exchange: Exchange, raws: deque[bytes], *, live: bool) -> Callable[[Any], bytes]:
+        """What makes bytes of a piece: those that it came in, or such as mean the same when it is served."""
+        if live:
+            return lambda _: raws.popleft()
+        headers = dict((exchange.transport or {}).get("headers", ()))
+        is_events = str(headers.get("content-type", "")).startswith(http.EVENT_STREAM)
+        return http.write_event if is_events else http.write_body
 
     def body(self, exchange: Exchange, outcome: Any) -> Any:
         text = (exchange.transport or {}).get("text")
@@ -100,7 +132,7 @@ class _Sync(_Capture):
                 raw = b"".join(response.stream)
             finally:
                 response.stream.close()
-            response.stream = self.library.ByteStream(raw)
+            self.read(response, raw)
             live.append(response)
             return self.outcome(asked, exchange, _decoded(self.library, response, raw), response)
 
@@ -112,26 +144,26 @@ class _Sync(_Capture):
 
     def _stream(self, branch: Branch, asked: http.Asked, client: Any, request: Any, plain: Any) -> Any:
         live: list[Any] = []
+        raws: deque[bytes] = deque()
 
         def real(exchange: Exchange) -> Iterator[Any]:
             response = plain(client, request)
             self.note(exchange, response)
             live.append(response)
+            source = self.reader(response)
             try:
                 yield {"status": response.status_code}  # the answer has begun
-                yield from _pieces(response)
+                for piece, raw in _pieces(source):
+                    raws.append(raw)
+                    yield piece
             finally:
-                response.close()
+                source.close()
 
         exchange = Exchange(asked.params, real)
         pieces = branch.driver.stream(self.edge(asked), branch, (exchange,), {})
         next(pieces)
-        stream = _stream_class(self.library)(pieces)
-        response = self.response(client, request, exchange, stream=stream)
-        if live:
-            client.cookies.extract_cookies(live[0])
-            response.extensions = live[0].extensions
-        return response
+        stream = _stream_class(self.library)(pieces, self.writer(exchange, raws, live=bool(live)))
+        return self.streamed(live[0], stream) if live else self.response(client, request, exchange, stream)
 
 
 class _Async(_Capture):
@@ -162,7 +194,7 @@ class _Async(_Capture):
                 raw = b"".join([part async for part in response.stream])
             finally:
                 await response.stream.aclose()
-            response.stream = self.library.ByteStream(raw)
+            self.read(response, raw)
             live.append(response)
             return self.outcome(asked, exchange, _decoded(self.library, response, raw), response)
 
@@ -174,27 +206,26 @@ class _Async(_Capture):
 
     async def _stream(self, branch: Branch, asked: http.Asked, client: Any, request: Any, plain: Any) -> Any:
         live: list[Any] = []
+        raws: deque[bytes] = deque()
 
         async def real(exchange: Exchange) -> AsyncIterator[Any]:
             response = await plain(client, request)
             self.note(exchange, response)
             live.append(response)
+            source = self.reader(response)
             try:
                 yield {"status": response.status_code}  # the answer has begun
-                async for piece in _apieces(response):
+                async for piece, raw in _apieces(source):
+                    raws.append(raw)
                     yield piece
             finally:
-                await response.aclose()
+                await source.aclose()
 
         exchange = Exchange(asked.params, real)
         pieces = branch.driver.astream(self.edge(asked), branch, (exchange,), {})
         await anext(pieces)
-        stream = _astream_class(self.library)(pieces)
-        response = self.response(client, request, exchange, stream=stream)
-        if live:
-            client.cookies.extract_cookies(live[0])
-            response.extensions = live[0].extensions
-        return response
+        stream = _astream_class(self.library)(pieces, self.writer(exchange, raws, live=bool(live)))
+        return self.streamed(live[0], stream) if live else self.response(client, request, exchange, stream)
 
 
 def _decoded(library: Any, response: Any, raw: bytes) -> bytes:
@@ -203,10 +234,11 @@ def _decoded(library: Any, response: Any, raw: bytes) -> bytes:
     return bytes(copy.content)
 
 
-def _pieces(response: Any) -> Iterator[Any]:
+def _pieces(response: Any) -> Iterator[tuple[Any, bytes]]:
     kind = response.headers.get("content-type", "")
     if not kind.startswith(http.EVENT_STREAM):
-        yield http.read_body(b"".join(response.iter_bytes()), kind)
+        data = b"".join(response.iter_bytes())
+        yield http.read_body(data, kind), data
         return
     splitter = http.EventSplitter()
     for data in response.iter_bytes():
@@ -214,34 +246,37 @@ def _pieces(response: Any) -> Iterator[Any]:
     yield from splitter.end()
 
 
-async def _apieces(response: Any) -> AsyncIterator[Any]:
+async def _apieces(response: Any) -> AsyncIterator[tuple[Any, bytes]]:
     kind = response.headers.get("content-type", "")
     if not kind.startswith(http.EVENT_STREAM):
-        yield http.read_body(b"".join([part async for part in response.aiter_bytes()]), kind)
+        data = b"".join([part async for part in response.aiter_bytes()])
+        yield http.read_body(data, kind), data
         return
     splitter = http.EventSplitter()
     async for data in response.aiter_bytes():
-        for event in splitter.feed(data):
-            yield event
-    for event in splitter.end():
-        yield event
-
-
-def _written(piece: Any) -> bytes:
-    is_event = isinstance(piece, dict) and ("data" in piece or "comment" in piece or "event" in piece)
-    return http.write_event(piece) if is_event else http.write_body(piece)
+        for found in splitter.feed(data):
+            yield found
+    for found in splitter.end():
+        yield found
 
 
 def _stream_class(library: Any) -> Any:
     class Pieces(library.SyncByteStream):  # type: ignore[misc]  # the library's own base
         """The body of a streamed answer: recorded, or served, piece by piece."""
 
-        def __init__(self, pieces: Any) -> None:
+        def __init__(self, pieces: Any, write: Callable[[Any], bytes]) -> None:
             self._pieces = pieces
+            self._write = write
+            self.timed: Any = None
+
+        @property
+        def elapsed(self) -> Any:
+            """How long the answer took, where its own stream says so."""
+            return getattr(self.timed, "elapsed", None)
 
         def __iter__(self) -> Iterator[bytes]:
             for piece in self._pieces:
-                yield _written(piece)
+                yield self._write(piece)
 
         def close(self) -> None:
             self._pieces.close()
@@ -253,12 +288,19 @@ def _astream_class(library: Any) -> Any:
     class Pieces(library.AsyncByteStream):  # type: ignore[misc]  # the library's own base
         """The same for asynchronous clients."""
 
-        def __init__(self, pieces: Any) -> None:
+        def __init__(self, pieces: Any, write: Callable[[Any], bytes]) -> None:
             self._pieces = pieces
+            self._write = write
+            self.timed: Any = None
+
+        @property
+        def elapsed(self) -> Any:
+            """How long the answer took, where its own stream says so."""
+            return getattr(self.timed, "elapsed", None)
 
         async def __aiter__(self) -> AsyncIterator[bytes]:
             async for piece in self._pieces:
-                yield _written(piece)
+                yield self._write(piece)
 
         async def aclose(self) -> None:
             await self._pieces.aclose()
