@@ -10,7 +10,6 @@ from pathlib import Path
 import httpx
 
 from isotrace.record import instrument
-from isotrace.record.capture import instrumented
 
 
 def run(code: str, *, path: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -27,9 +26,9 @@ def test_what_was_there_comes_back_when_the_last_has_gone() -> None:
     assert httpx.Client._send_single_request is not before
     first()
     first()
-    assert (httpx.Client._send_single_request is not before, instrumented()) == (True, True)
+    assert httpx.Client._send_single_request is not before
     second()
-    assert (httpx.Client._send_single_request is before, instrumented()) == (True, False)
+    assert httpx.Client._send_single_request is before
 
 
 def test_a_library_that_is_imported_later_is_captured_then() -> None:

@@ -1,8 +1,7 @@
 """Captures: one file per library whose calls leave the program, each turning them into exchanges.
 
-A capture has `MODULES` (the import names it knows), `WHAT` (what it captures, as the docs say it), and
-`install(module)`, which wraps the module and gives the ways back. It is put on as soon as its library
-has been imported, and never imports one.
+A capture has `install(module)`, which wraps the module and gives the ways back. It is put on as soon as
+its library has been imported, and never imports one.
 """
 
 from __future__ import annotations
@@ -63,11 +62,6 @@ def instrument() -> Callable[[], None]:
                 _take_off()
 
     return restore
-
-
-def instrumented() -> bool:
-    """Whether calls of libraries are captured at the moment."""
-    return _state.users > 0
 
 
 def _take_off() -> None:

@@ -17,9 +17,6 @@ from isotrace.record.context import Branch, current_branch
 from isotrace.record.edge import Exchange, edge
 from isotrace.record.patches import patch
 
-MODULES = ("httpx", "httpx2")
-WHAT = "requests of `httpx.Client` and `httpx.AsyncClient`, and so of the SDKs that use them"
-
 
 def install(library: Any) -> list[Callable[[], None]]:
     """Wraps the clients of this library; the ways back. Raises `AttributeError` for a version that is
