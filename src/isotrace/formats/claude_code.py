@@ -41,6 +41,7 @@ from isotrace.formats.chat import (
     known,
 )
 from isotrace.formats.node import Moment, Node, as_import_error, plain_json
+from isotrace.formats.scan import text_start
 from isotrace.formats.source import DEFAULT_BOUNDS, Bounds, label_of, read_all
 from isotrace.formats.tree import MAX_PLACES, Talk, TreeRun, Work
 from isotrace.models import META_MODEL, Lineage
@@ -65,7 +66,7 @@ class ClaudeCodeImporter:
 
     def detect(self, head: bytes, where: str) -> bool:
         """Whether a line at the file's beginning is one of a session."""
-        if not head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
+        if not text_start(head).startswith(b"{"):
             return False
         return b'"sessionId"' in head and b'"parentUuid"' in head and b'"isSidechain"' in head
 

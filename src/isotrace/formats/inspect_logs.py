@@ -40,7 +40,7 @@ from isotrace.formats.chat import (
 )
 from isotrace.formats.inspect_events import Attachments, ended_by, steps_of, tool_error
 from isotrace.formats.node import Node, as_import_error, plain_json
-from isotrace.formats.scan import JsonText, parts_of, runs_of
+from isotrace.formats.scan import JsonText, parts_of, runs_of, text_start
 from isotrace.formats.source import DEFAULT_BOUNDS, Bounds, label_of, map_all
 from isotrace.formats.tree import NO_PARAMS, NO_PROGRAM, TreeRun
 from isotrace.formats.zipped import MAGIC, Archive
@@ -92,7 +92,7 @@ class InspectImporter:
         """Whether the file begins as a log, or as a zip archive that holds one."""
         if head.startswith(MAGIC):
             return where.endswith(".eval") or b"_journal/start.json" in head or b"header.json" in head
-        if not head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
+        if not text_start(head).startswith(b"{"):
             return False
         return all(mark in head for mark in _JSON_MARKS) and any(mark in head for mark in _EVAL_MARKS)
 

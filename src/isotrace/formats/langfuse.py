@@ -40,7 +40,7 @@ from isotrace.formats.chat import (
     known,
 )
 from isotrace.formats.node import Moment, Node, as_import_error, foreign_json, plain_json
-from isotrace.formats.scan import JsonText, runs_of
+from isotrace.formats.scan import JsonText, runs_of, text_start
 from isotrace.formats.source import DEFAULT_BOUNDS, Bounds, label_of, map_all
 from isotrace.formats.tree import Span, TreeRun, Work, grown, last_end
 from isotrace.jsondiff import MISSING
@@ -72,7 +72,7 @@ class LangfuseImporter:
 
     def detect(self, head: bytes, where: str) -> bool:
         """Whether the file begins as a trace with observations, or as an array of such."""
-        start = head.lstrip(b"\xef\xbb\xbf \t\r\n")
+        start = text_start(head)
         if not start.startswith((b"{", b"[")):
             return False
         whole = b'"trace"' in head or b'"observations"' in head

@@ -44,7 +44,7 @@ from isotrace.formats.chat import (
     known,
 )
 from isotrace.formats.node import Node, as_import_error, plain_json
-from isotrace.formats.scan import JsonText
+from isotrace.formats.scan import JsonText, text_start
 from isotrace.formats.source import DEFAULT_BOUNDS, Bounds, label_of, open_source, read_all
 from isotrace.jsondiff import MISSING
 from isotrace.models import META_MODEL, META_REWARD, META_TASK, META_TRIAL
@@ -70,7 +70,7 @@ class MiniSweAgentImporter:
 
     def detect(self, head: bytes, where: str) -> bool:
         """Whether the file begins as a trajectory, of this agent's version 1 or 2."""
-        start = head.lstrip(b"\xef\xbb\xbf \t\r\n")
+        start = text_start(head)
         if start.startswith(b"{"):
             return any(mark in head for mark in _MARKS)
         return start.startswith(b"[") and b'"role"' in head and any(mark in head for mark in _OLD_MARKS)

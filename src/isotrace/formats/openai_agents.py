@@ -41,6 +41,7 @@ from isotrace.formats.chat import (
     known,
 )
 from isotrace.formats.node import Node, as_import_error, plain_json
+from isotrace.formats.scan import text_start
 from isotrace.formats.source import DEFAULT_BOUNDS, Bounds, label_of, read_all
 from isotrace.formats.tree import NO_OUTCOME, Span, TreeRun, Work, grown, last_end
 from isotrace.jsondiff import MISSING
@@ -76,7 +77,7 @@ class OpenAIAgentsImporter:
 
     def detect(self, head: bytes, where: str) -> bool:
         """Whether the file begins with items of such traces."""
-        start = head.lstrip(b"\xef\xbb\xbf \t\r\n")
+        start = text_start(head)
         spans = b'"trace.span"' in head and b'"span_data"' in head
         return (
             start.startswith((b"{", b"[")) and (spans or b'"workflow_name"' in head) and b'"object"' in head

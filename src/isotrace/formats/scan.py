@@ -176,6 +176,11 @@ class JsonText:
             raise self._bad(at, "the end of the file", "")
 
 
+def text_start(head: bytes) -> bytes:
+    """The beginning of a file without what may stand before its JSON: a byte order mark and white space."""
+    return head.lstrip(_BOM + b" \t\r\n")
+
+
 def parts_of(text: JsonText) -> tuple[dict[str, int], ImportFormatError | None]:
     """Where each member of the file's object begins, and the error that ended the search, if one did."""
     parts: dict[str, int] = {}

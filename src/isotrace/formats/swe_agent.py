@@ -40,7 +40,7 @@ from isotrace.formats.chat import (
     known,
 )
 from isotrace.formats.node import Node, as_import_error, foreign_json, plain_json
-from isotrace.formats.scan import JsonText
+from isotrace.formats.scan import JsonText, text_start
 from isotrace.formats.source import DEFAULT_BOUNDS, Bounds, label_of, read_all
 from isotrace.formats.tree import NO_PROGRAM, UNFINISHED
 from isotrace.jsondiff import MISSING
@@ -67,7 +67,7 @@ class SweAgentImporter:
 
     def detect(self, head: bytes, where: str) -> bool:
         """Whether the file begins as a trajectory, or is an object whose name ends in `.traj`."""
-        if not head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
+        if not text_start(head).startswith(b"{"):
             return False
         named = Path(where).name.removesuffix(".gz").removesuffix(".zst").endswith(".traj")
         return named or any(all(mark in head for mark in marks) for marks in _MARKS)

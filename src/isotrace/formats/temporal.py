@@ -31,7 +31,7 @@ from isotrace.contracts import ImportedRun
 from isotrace.errors import CanonicalizationError, ImportFormatError
 from isotrace.formats.chat import SUCCESS, Identity, Outcome, failed_with, known
 from isotrace.formats.node import Node, as_import_error, foreign_json, plain_json
-from isotrace.formats.scan import JsonText
+from isotrace.formats.scan import JsonText, text_start
 from isotrace.formats.source import DEFAULT_BOUNDS, Bounds, label_of, read_all
 from isotrace.formats.tree import NO_PROGRAM, TreeRun, Work
 from isotrace.jsondiff import MISSING
@@ -99,7 +99,7 @@ class TemporalImporter:
 
     def detect(self, head: bytes, where: str) -> bool:
         """Whether the file begins as a history, in either spelling."""
-        start = head.lstrip(b"\xef\xbb\xbf \t\r\n")
+        start = text_start(head)
         began = b"WorkflowExecutionStarted" in head or b"WORKFLOW_EXECUTION_STARTED" in head
         return start.startswith(b"{") and began and b'"events"' in head and b'"eventType"' in head
 
