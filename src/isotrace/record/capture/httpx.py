@@ -13,9 +13,21 @@ from datetime import timedelta
 from typing import Any
 
 from isotrace.record.capture import http
+from isotrace.record.capture.about import About
 from isotrace.record.context import Branch, current_branch
 from isotrace.record.edge import Exchange, edge
 from isotrace.record.patches import patch
+
+ABOUT = About(
+    libraries="httpx and httpx2, and with them the SDKs of OpenAI, Anthropic, Mistral and Google",
+    versions="httpx 0.27 and newer, httpx2 2.0 and newer",
+    steps=(
+        ("a request to a model's API, told by its path and body", "llm", "read"),
+        ("any other GET, HEAD or OPTIONS", "http", "read"),
+        ("any other request", "http", "write"),
+    ),
+    not_captured=("Web sockets.",),
+)
 
 
 def install(library: Any) -> list[Callable[[], None]]:
