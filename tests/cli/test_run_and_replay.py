@@ -149,16 +149,115 @@ def test_json_keeps_stdout_for_itself(
     assert "ADA OLLEH" in said.err
 
 
-def test_whole_program_as_one_run(
+LOOSE = """\
+import sys
+import isotrace
+
+@isotrace.skill
+def work(x):
+    open("effects.txt", "a").write("work\\n")
+    return x
+
+@isotrace.agent("inner")
+def inner(word):
+    return work(word) * 2
+
+work(1)
+print(inner("ab"), inner("cd"))
+work(len(sys.argv))
+sys.exit(3)
+"""
+
+
+def test_program_with_steps_of_its_own_is_a_run_named_by_it(
     program: Callable[..., Any], isotrace: Callable[..., Any], tmp_path: Path
 ) -> None:
-    (tmp_path / "loose.py").write_text(
-        "import isotrace\n@isotrace.skill\ndef work(x): return x\nwork(1); work(2)\n"
+    (tmp_path / "loose.py").write_text(LOOSE)
+    said = program("run", "--json", "loose.py", "one", "two")
+    assert (said.code, said.json["exit_code"]) == (3, 3)
+    runs = {run_id: isotrace("show", run_id, "--json").json for run_id in said.json["runs"]}
+    assert sorted(run["agent_id"] for run in runs.values()) == ["inner", "inner", "loose"]
+    whole = isotrace("show", said.json["runs"][-1], "--json").json
+    assert [(step["skill_name"], step["context"]["kind"]) for step in whole["steps"]] == [
+        ("work", "tool"),
+        ("inner", "agent"),
+        ("inner", "agent"),
+        ("work", "tool"),
+    ]
+    assert whole["status"] == "failed"
+    assert whole["metadata"]["exit_code"] == 3
+    assert whole["context"]["input"] == {"arguments": ["one", "two"]}
+    children = [step["context"]["child_run_id"] for step in whole["steps"][1:3]]
+    assert set(children) == set(runs) - {whole["run_id"]}
+
+
+def test_program_with_agents_inside_is_replayed_with_them_served_whole(
+    program: Callable[..., Any], isotrace: Callable[..., Any], tmp_path: Path
+) -> None:
+    (tmp_path / "loose.py").write_text(LOOSE)
+    run_id = program("run", "--json", "loose.py").json["runs"][-1]
+    assert effects(tmp_path) == 4
+    said = isotrace("replay", run_id, "--json")
+    assert (said.code, said.json["verdict"], said.json["receipt"]["served"]) == (0, "MATCH", 4)
+    assert effects(tmp_path) == 4
+    (tmp_path / "loose.py").write_text(LOOSE.replace("len(sys.argv)", "7"))
+    said = isotrace("replay", run_id, "--json")
+    first = said.json["divergences"][0]
+    assert (said.code, first["code"], first["index"]) == (1, "PARAMS_CHANGED", 3)
+
+
+def test_program_of_agents_alone_leaves_no_run_of_its_own(
+    program: Callable[..., Any], isotrace: Callable[..., Any], tmp_path: Path
+) -> None:
+    (tmp_path / "pure.py").write_text(LOOSE.replace("\nwork(1)", "").replace("\nwork(len(sys.argv))", ""))
+    runs = program("run", "--json", "pure.py").json["runs"]
+    assert len(runs) == 2
+    for run_id in runs:
+        shown = isotrace("show", run_id, "--json").json
+        assert (shown["agent_id"], shown["correlation_id"]) == ("inner", run_id)
+        assert shown["context"]["parent"] is None
+    assert list(tmp_path.rglob("*.journal")) == []
+
+
+def test_killed_program_leaves_its_steps(
+    program: Callable[..., Any], isotrace: Callable[..., Any], tmp_path: Path
+) -> None:
+    (tmp_path / "dies.py").write_text(
+        "import os, isotrace\n@isotrace.skill\ndef die(x): os.kill(os.getpid(), 9)\ndie(5)\n"
     )
-    assert "no run was recorded" in program("run", "loose.py").err
-    assert program("run", "--agent", "loose", "loose.py").code == 0
-    record = isotrace("show", "@last", "--json").json
-    assert (record["agent_id"], len(record["steps"])) == ("loose", 2)
+    program("run", "dies.py")
+    (step,) = isotrace("show", "@last", "--json").json["steps"]
+    assert (step["params"], step["outcome_category"]) == ({"x": 5}, "INDETERMINATE")
+
+
+def test_whole_program_as_a_run_of_a_named_agent(
+    program: Callable[..., Any], isotrace: Callable[..., Any], tmp_path: Path
+) -> None:
+    (tmp_path / "loose.py").write_text(LOOSE)
+    run_id = program("run", "--json", "--agent", "worker", "--", "loose.py").json["runs"][-1]
+    whole = isotrace("show", run_id, "--json").json
+    assert (whole["agent_id"], len(whole["steps"])) == ("worker", 4)
+    inner = isotrace("show", whole["steps"][1]["context"]["child_run_id"], "--json").json
+    assert inner["context"]["parent"]["run_id"] == run_id
+    assert isotrace("replay", run_id).code == 0
+
+
+def test_installed_command_is_run_by_its_name(
+    program: Callable[..., Any], isotrace: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = tmp_path / "bin" / "worker"
+    command.parent.mkdir()
+    command.write_text("#!/usr/bin/env python3\n" + LOOSE)
+    command.chmod(0o755)
+    (tmp_path / "bin" / "other").write_text("#!/bin/sh\ntrue\n")
+    (tmp_path / "bin" / "other").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{command.parent}:/usr/bin:/bin")
+    run_id = program("run", "--json", "worker", "x").json["runs"][-1]
+    assert isotrace("show", run_id, "--json").json["agent_id"] == "worker"
+    assert isotrace("replay", run_id).code == 0
+    said = program("run", "other")
+    assert said.code == 2
+    assert "the command is no Python script" in said.err
 
 
 def test_script_that_is_not_there_is_named(program: Callable[..., Any]) -> None:

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from isotrace.canonical import value_bytes
 from isotrace.errors import IsotraceError
 from isotrace.events import EVENT_TYPES, Event
-from isotrace.record.journal import Journal, MemoryJournal
+from isotrace.record.journal import Journal
 from isotrace.record.lines import JournalHeader, LineWriter, read_lines
+from isotrace.record.memory_journal import MemoryJournal
 
 JSON = st.recursive(
     st.none()

@@ -24,7 +24,6 @@ from isotrace.events import Event
 from isotrace.record import adopt_journals
 from isotrace.record.journal import (
     Journal,
-    MemoryJournal,
     journal_name,
     quarantine,
     read_journal,
@@ -32,6 +31,7 @@ from isotrace.record.journal import (
     try_adopt,
 )
 from isotrace.record.lines import JournalHeader, framed
+from isotrace.record.memory_journal import MemoryJournal
 from isotrace.stores.sqlite import SqliteStore
 
 SEED = bytes(range(32))

@@ -11,8 +11,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from isotrace.errors import RecordCorruptError
-from isotrace.record.journal import Journal, MemoryJournal, read_journal
+from isotrace.record.journal import Journal, read_journal
 from isotrace.record.lines import framed, json_bytes
+from isotrace.record.memory_journal import MemoryJournal
 from isotrace.record.shapes import (
     AT_ONCE,
     PLAIN,

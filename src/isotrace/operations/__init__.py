@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from isotrace.operations.integrity import verify_run as verify_run
     from isotrace.operations.opening import open_store as open_store
     from isotrace.operations.programs import RecordedHere as RecordedHere
+    from isotrace.operations.programs import exit_code as exit_code
     from isotrace.operations.programs import program_entry as program_entry
     from isotrace.operations.programs import record_program as record_program
     from isotrace.operations.programs import recorded_here as recorded_here
@@ -55,7 +56,7 @@ _HOMES = {
     "health": "Check examine",
     "integrity": "Erasure Verified erase find_text prove read_proof step_values verify_proof verify_run",
     "opening": "open_store",
-    "programs": "RecordedHere program_entry record_program recorded_here replay_again",
+    "programs": "RecordedHere exit_code program_entry record_program recorded_here replay_again",
     "replaying": "areplay replay",
     "runs": "Selection find_run key_values list_all list_runs moment show",
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import runpy
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -16,26 +17,43 @@ from isotrace.errors import NoEntryPointError, UsageError
 from isotrace.operations.replaying import OPENS_RUN, replay
 from isotrace.record.capture import instrument
 from isotrace.record.context import Driver, Opener, RunInfo, run_opener
-from isotrace.record.runs import run, set_program
+from isotrace.record.runs import Run, provisional_run, run, set_program
 from isotrace.record.sealer import observed
 from isotrace.record.spec import SkillSpec
 from isotrace.replay import ReplayResult, named_function
 
+_INTERRUPTED = 130
+_FIRST_LINE = 1024
+
 
 def program_entry(target: str, arguments: Sequence[str], *, module: bool) -> dict[str, Any]:
-    """How a program is started, as recorded: `target` is a script's path, or with `module` a module.
+    """How a program is started, as recorded: `target` is a script's path, the name of an installed command
+    that is a Python script, or with `module` a module.
 
     Raises `UsageError` for a script that is not there.
     """
-    if not module and not os.path.isfile(target):  # noqa: PTH113 - Path's raises for a name that is too long
-        raise UsageError("there is no such script", got=target, hint="a module is run with -m MODULE")
     return {
         "kind": "program",
-        "target": target if module else str(Path(target).absolute()),
+        "target": target if module else _script(target),
         "module": module,
         "arguments": list(arguments),
         "cwd": str(Path.cwd()),
     }
+
+
+def _script(target: str) -> str:
+    """The absolute path of a script, or of the command of this name."""
+    if os.path.isfile(target):  # noqa: PTH113 - Path's raises for a name that is too long
+        return str(Path(target).absolute())
+    own = str(Path(sys.executable).parent)
+    command = shutil.which(target, path=os.pathsep.join((own, os.environ.get("PATH", os.defpath))))
+    if command is None:
+        raise UsageError("there is no such script", got=target, hint="a module is run with -m MODULE")
+    with Path(command).open("rb") as file:
+        first = file.readline(_FIRST_LINE)
+    if not (first.startswith(b"#!") and b"python" in first):
+        raise UsageError("the command is no Python script", got=command)
+    return command
 
 
 def execute(entry: Mapping[str, Any]) -> None:
@@ -53,19 +71,48 @@ def execute(entry: Mapping[str, Any]) -> None:
 
 
 def record_program(entry: Mapping[str, Any], *, agent_id: str | None = None) -> None:
-    """Runs a program; its runs record that they came from it. With `agent_id` the whole program is one
-    run of that agent. Raises what the program raises, `SystemExit` too."""
-    set_program(entry)
+    """Runs a program; its runs record that they came from it. Raises what the program raises, `SystemExit`
+    too.
+
+    What the program calls outside of the runs that it opens makes a run of its own, named by the program.
+    With `agent_id` the whole program is one run of that agent, and its runs are nested in it.
+    """
     restore = instrument()
     try:
-        if agent_id is None:
-            execute(entry)
-            return
-        with run(agent_id, entry_point={**entry, "agent": agent_id}):
-            execute(entry)
+        with _whole(entry, agent_id) as whole:
+            try:
+                execute(entry)
+            except BaseException as error:
+                whole.add_metadata(exit_code=exit_code(error))
+                raise
+            whole.add_metadata(exit_code=0)
     finally:
         restore()
         set_program(None)
+
+
+def _whole(entry: Mapping[str, Any], agent_id: str | None) -> Run:
+    """The run that the program is."""
+    if agent_id is not None:
+        set_program(entry)
+        return run(agent_id, input=_input(entry), entry_point={**entry, "agent": agent_id})
+    name = str(entry["target"]).rpartition(".")[2] if entry["module"] else Path(str(entry["target"])).stem
+    whole = provisional_run(name, input=_input(entry), entry_point={**entry, "agent": name})
+    # Now: the runs that the program opens are counted without this one.
+    set_program(entry)
+    return whole
+
+
+def _input(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """What a program is given."""
+    return {"arguments": [str(argument) for argument in entry["arguments"]]}
+
+
+def exit_code(error: BaseException) -> int:
+    """The exit code of a process that ends with this error, as `python` gives it."""
+    if isinstance(error, SystemExit):
+        return int(error.code or 0) if error.code is None or isinstance(error.code, int) else 1
+    return _INTERRUPTED if isinstance(error, KeyboardInterrupt) else 1
 
 
 class _Finished(BaseException):
@@ -97,7 +144,7 @@ def replayable_program(entry: Mapping[str, Any], run_id: str) -> Callable[[], No
         token = run_opener.set(_FirstRun(run_opener.get()))
         agent_id = entry.get("agent")
         try:
-            with nullcontext() if agent_id is None else run(str(agent_id)):
+            with nullcontext() if agent_id is None else run(str(agent_id), input=_input(entry)):
                 execute(entry)
         except _Finished:
             pass

@@ -35,7 +35,8 @@ class RunInfo:
 
     `origin_run_id` is the run whose effects these are: its own id, or the original's in a replay.
     `parent` is `{"run_id", "lineage"}` of the step that opened it. `entry_point` says how to start
-    it again, `input` and `plan` with what.
+    it again, `input` and `plan` with what. `provisional`: a whole program, which is a run only if it takes
+    steps of its own; the runs that it opens are as if it were none.
     """
 
     run_id: str
@@ -52,6 +53,7 @@ class RunInfo:
     metadata: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
     started_us: int = 0
+    provisional: bool = False
 
 
 @dataclass(slots=True)

@@ -48,7 +48,7 @@ def inject_headers(headers: MutableMapping[str, str]) -> None:
     the environment of a child process. Existing baggage is kept. Outside a run nothing is added."""
     step = current_step.get()
     branch = live_branch() or (step.branch if step is not None else None)
-    if branch is None:
+    if branch is None or branch.driver.info.provisional:
         return
     info = branch.driver.info
     span_id = SYSTEM.random_bytes(8).hex()

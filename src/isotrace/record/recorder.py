@@ -26,7 +26,7 @@ from isotrace.record.context import (
     enter_body,
     leave_body,
 )
-from isotrace.record.journal import AnyJournal
+from isotrace.record.memory_journal import AnyJournal
 from isotrace.record.scheduler import ArrivalOrder, Scheduler
 from isotrace.record.shapes import AT_ONCE
 from isotrace.record.spec import SkillSpec

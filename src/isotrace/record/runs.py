@@ -259,6 +259,14 @@ def run(
     return Run(info, store=store, durability=durability, clock=clock)
 
 
+def provisional_run(agent_id: str, *, input: Any, entry_point: Mapping[str, Any]) -> Run:  # noqa: A002  # as run()'s
+    """A run that is kept only if it takes steps of its own. Those that open inside it are as if it were not
+    there: no parent, no correlation, and of an agent's call it has a step."""
+    opened = run(agent_id, input=input, entry_point=entry_point)
+    opened._info.provisional = True
+    return opened
+
+
 def run_of(driver: Driver) -> Run:
     """A run to open whose driver is there already."""
     return Run(driver.info, store=None, durability="process", clock=SYSTEM, driver=driver)
@@ -312,17 +320,15 @@ def _surroundings() -> tuple[RunInfo | None, dict[str, Any] | None, str | None]:
     """What a new run finds itself in: the run around it, the place it is opened at (in that run, or in
     the one that another process named), and the correlation to join."""
     step, branch = current_step.get(), live_branch()
+    around = step.branch if step is not None else branch
+    if around is not None and not around.driver.info.provisional:
+        info, lineage = around.driver.info, step.lineage if step is not None else around.path
+        return info, {"run_id": info.run_id, "lineage": list(lineage)}, info.correlation_id
     remote = remote_parent.get()
-    if step is not None:
-        info, lineage = step.branch.driver.info, step.lineage
-    elif branch is not None:
-        info, lineage = branch.driver.info, branch.path
-    elif remote is not None:
-        place = {"run_id": remote.run_id, "lineage": []} if remote.run_id else None
-        return None, place, remote.correlation_id
-    else:
+    if remote is None:
         return None, None, None
-    return info, {"run_id": info.run_id, "lineage": list(lineage)}, info.correlation_id
+    place = {"run_id": remote.run_id, "lineage": []} if remote.run_id else None
+    return None, place, remote.correlation_id
 
 
 def current_run() -> Run | None:

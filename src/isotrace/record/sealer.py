@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from isotrace.errors import ConflictError, JournalError, SchemaUnsupportedError, StoreError
 from isotrace.record.home import journal_folder
-from isotrace.record.journal import AnyJournal, quarantine, scan, try_adopt
+from isotrace.record.journal import quarantine, scan, try_adopt
+from isotrace.record.memory_journal import AnyJournal
 from isotrace.record.sealing import seal_journal
 from isotrace.record.warned import warn
 from isotrace.registry import open_store

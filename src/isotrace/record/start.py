@@ -10,7 +10,9 @@ from isotrace.errors import IsotraceError, RunInUseError
 from isotrace.record import sealer
 from isotrace.record.context import RunInfo
 from isotrace.record.home import IN_MEMORY, default_store_url, journal_folder
-from isotrace.record.journal import AnyJournal, Durability, Journal, MemoryJournal
+from isotrace.record.journal import Durability, Journal
+from isotrace.record.memory_journal import AnyJournal, MemoryJournal
+from isotrace.record.provisional import ProvisionalJournal
 from isotrace.record.recorder import Recorder
 from isotrace.record.warned import warn
 
@@ -25,7 +27,8 @@ def start_recording(
 
     Where no journal file can be made (a read-only or full disk), a `RecordingWarning` says so and the
     events are kept in memory until the run ends. A run id that another process is recording under is
-    left to that one: this run gets a fresh id, and metadata that says which it asked for.
+    left to that one: this run gets a fresh id, and metadata that says which it asked for. A provisional
+    run begins with its first step, and is no run without one.
     """
     try:
         target: TraceStore | str = default_store_url() if store is None else store
@@ -33,15 +36,26 @@ def start_recording(
     except (OSError, RuntimeError) as error:  # no current folder, no home
         target, folder = IN_MEMORY, None
         warn(f"run {info.run_id} is not kept, there is no place for a store: {error}")
-    journal = _journal(info, folder, durability, clock)
-    sealer.began(info.run_id)
-    return Recorder(
-        info, journal, clock, lambda ended, stopped: sealer.submit(ended, target, stopped=stopped)
-    )
 
+    def begin() -> AnyJournal:
+        journal = _journal(info, folder, seed, durability, clock)
+        sealer.began(info.run_id)
+        return journal
 
-def _journal(info: RunInfo, folder: Path | None, durability: Durability, clock: Clock) -> AnyJournal:
+    def ended(journal: AnyJournal, stopped: bool) -> None:
+        kept = journal.kept if isinstance(journal, ProvisionalJournal) else journal
+        if kept is not None:
+            sealer.submit(kept, target, stopped=stopped)
+
     seed = clock.random_bytes(32)
+    if info.provisional:
+        return Recorder(info, ProvisionalJournal(info.run_id, info.tenant_id, seed, begin), clock, ended)
+    return Recorder(info, begin(), clock, ended)
+
+
+def _journal(
+    info: RunInfo, folder: Path | None, seed: bytes, durability: Durability, clock: Clock
+) -> AnyJournal:
     if folder is not None:
         try:
             return _file_journal(folder, info, seed, durability, clock)

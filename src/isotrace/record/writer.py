@@ -18,7 +18,7 @@ from isotrace.errors import IsotraceError
 from isotrace.hashing import SCHEME
 from isotrace.models import META_REPLAYABILITY
 from isotrace.record.context import Branch, Ending, RunEnding, RunInfo, Step, lineage_json
-from isotrace.record.journal import AnyJournal
+from isotrace.record.memory_journal import AnyJournal
 from isotrace.record.outcomes import classify, error_value
 from isotrace.record.restore import can_restore
 from isotrace.record.shapes import (

@@ -12,11 +12,10 @@ from types import TracebackType
 import click
 
 import isotrace
-from isotrace.cli.app import EXIT_INTERRUPTED
 from isotrace.cli.face import Face, with_face
 from isotrace.cli.safe import visible
 from isotrace.errors import UsageError
-from isotrace.operations import RecordedHere, program_entry, record_program, recorded_here
+from isotrace.operations import RecordedHere, exit_code, program_entry, record_program, recorded_here
 
 
 @click.command("run", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -25,7 +24,7 @@ from isotrace.operations import RecordedHere, program_entry, record_program, rec
     "--agent",
     "agent_id",
     metavar="ID",
-    help="Make the whole program one run of this agent, where none is marked in it.",
+    help="Make the whole program one run of this agent, and what is marked in it nested runs.",
 )
 @click.argument("program", metavar="PROGRAM")
 @click.argument("arguments", metavar="[ARGUMENT]…", nargs=-1, type=click.UNPROCESSED)
@@ -35,8 +34,9 @@ def command(
 ) -> int:
     """Run a Python program and record its agents and skills.
 
-    What is marked @isotrace.agent and @isotrace.skill is recorded, and what is asked by way of httpx
-    inside a run. The program sees itself as
+    PROGRAM is a script, an installed command that is a Python script, or with -m a module. What it asks
+    of models, tools and servers are the steps of one run, named by the program; each call of a
+    function that is marked @isotrace.agent is a run of its own. The program sees itself as
     `python PROGRAM` would start it, and isotrace exits with its exit code. What was recorded is
     reported on stderr. With --json: exit_code, runs, not_stored, and the program's own output
     goes to stderr.
@@ -60,20 +60,15 @@ def _execute(entry: dict[str, object], agent_id: str | None) -> int:
     try:
         record_program(entry, agent_id=agent_id)
     except SystemExit as leaving:
-        return _code_of(leaving)
+        if leaving.code is not None and not isinstance(leaving.code, int):
+            click.echo(leaving.code, err=True)
+        return exit_code(leaving)
     except UsageError:
         raise
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the program's own failure, told as python tells it
         traceback.print_exception(error.with_traceback(_own_frames(error.__traceback__)))
-        return EXIT_INTERRUPTED if isinstance(error, KeyboardInterrupt) else 1
+        return exit_code(error)
     return 0
-
-
-def _code_of(leaving: SystemExit) -> int:
-    if leaving.code is None or isinstance(leaving.code, int):
-        return leaving.code or 0
-    click.echo(leaving.code, err=True)
-    return 1
 
 
 _STARTERS = {
@@ -112,8 +107,8 @@ def _stdout_kept_clean() -> Iterator[None]:
 def _report(recorded: RecordedHere) -> None:
     if not recorded.begun:
         click.echo(
-            "isotrace: no run was recorded: nothing marked @isotrace.agent was called;"
-            " --agent ID makes the whole program one run",
+            "isotrace: no run was recorded: the program called no agent, no skill, and nothing that is"
+            " captured; --agent ID records it all the same",
             err=True,
         )
     for run_id in recorded.stored:
