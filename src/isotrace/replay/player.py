@@ -7,137 +7,52 @@ replay, with a divergence that says how it differs.
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator
-from contextlib import contextmanager
-from typing import Any, NoReturn
-
-import orjson
+from collections.abc import AsyncGenerator, Callable, Generator
+from typing import Any
 
 from isotrace.compare import findings
 from isotrace.compare.divergence import Divergence
-from isotrace.errors import IsotraceError, RecordedError, RestoreError
-from isotrace.events import Event, lineage_text
-from isotrace.jsondiff import diff_values
-from isotrace.minted import MintedIds
+from isotrace.events import lineage_text
 from isotrace.models import Erased
 from isotrace.plain import from_plain
 from isotrace.record.context import (
     Branch,
+    Driver,
     RunEnding,
     RunInfo,
     Step,
-    current_branch,
-    reset_all,
-    set_all,
     times_cancelled,
 )
 from isotrace.record.edge import Edge
-from isotrace.record.outcomes import rebuild_error
-from isotrace.record.restore import restore
 from isotrace.record.scheduler import Scheduler, Waiter
-from isotrace.record.snapshot import snapshot
 from isotrace.record.spec import SkillSpec
-from isotrace.record.tasks import tasks_of
 from isotrace.record.timers import timer_spec
+from isotrace.replay.driving import Driving, tell_transport
 from isotrace.replay.ending import ending_divergences
-from isotrace.replay.matching import Matcher
 from isotrace.replay.recorded import DeliveryKey, RecordedRun, RecordedStep
 from isotrace.replay.served import ServedStream, ServedTimer
 from isotrace.replay.stop import ReplayStop
 from isotrace.replay.turns import RecordedOrder
 
-_OBJECT_TAG = b'"$iso:object"'
-_CANCEL_ROUNDS = 100
-"""How often tasks that wait for nothing any more are cancelled: one may refuse to end a few times."""
 
-
-class Player:
-    """Serves one recorded run to the first run that opens.
-
-    `failure` is set where the replay can't be carried out at all, as against a divergence.
-    """
+class Player(Driving):
+    """Serves one recorded run to the first run that opens."""
 
     def __init__(self, record: RecordedRun, *, stall_after_s: float = 2.0) -> None:
-        self.record = record
+        super().__init__(record)
         self.closed = False
         self.run: Any = None
         self.step: Step | None = None
-        self.implied = False
-        self.divergences: list[Divergence] = []
-        self.failure: IsotraceError | None = None
-        self.raised: BaseException | None = None
-        self.marks: list[str] = []
-        self.root_task: asyncio.Task[Any] | None = None
-        self.root_cancelled = 0
+        self.driver = self
         self.streams: set[ServedStream] = set()
-        self.minted = MintedIds()
-        self.matcher = Matcher(record, self.minted, self.stop)
-        self.info = self._restored_info()
         self._order = RecordedOrder(record.deliveries)
         self.scheduler = Scheduler(self._order, self.marks.append, self._stalled, self._stuck, stall_after_s)
-        self._lock = threading.Lock()
-        self._stop: ReplayStop | None = None
         self._tasks: dict[DeliveryKey, asyncio.Task[Any]] = {}
-        self._cancel_rounds = 0
 
-    def _restored_info(self) -> RunInfo:
-        facts, started = self.record.facts, self.record.started
-        origin = facts.get("origin_run_id") or facts["run_id"]
-        return RunInfo(
-            run_id=origin,
-            origin_run_id=origin,
-            correlation_id=facts["correlation_id"],
-            tenant_id=facts["tenant_id"],
-            agent_id=facts.get("agent_id"),
-            seed=facts["seed"],
-            frozen_timestamp=facts.get("frozen_timestamp"),
-            entry_point=facts.get("entry_point"),
-            parent=facts.get("parent"),
-            started_us=started.time_us,
-        )
+    def _opened(self, live: RunInfo) -> Driver:
+        return self
 
     # --- the run --------------------------------------------------------------------------
-
-    def imply(self) -> None:
-        """The code is taken for the body of the run, until it opens one itself."""
-        self.implied = True
-        self._note_root()
-
-    @property
-    def begun(self) -> bool:
-        """Whether a step was asked for."""
-        return bool(self.matcher.matched) or self.matcher.stopped_at is not None
-
-    def attach(self, live: RunInfo) -> None:
-        """The run that opened says what it was given; who it is, the record says."""
-        self.implied = False
-        self._note_root()
-        self._compare_input(live)
-        environment = self.record.started.value("environment")
-        if isinstance(environment, dict) and environment != live.environment:
-            self.divergences.append(findings.runtime_mismatch(environment, live.environment))
-        self.info.input = live.input
-        self.info.plan = live.plan
-
-    def _note_root(self) -> None:
-        if asyncio._get_running_loop() is not None:
-            self.root_task = asyncio.current_task()
-
-    def _compare_input(self, live: RunInfo) -> None:
-        value = self.record.started.value
-        recorded = {"input": value("input"), "plan": value("plan", [])}
-        # Cut where the recorded ones were cut.
-        given = {
-            name: orjson.loads(snapshot(one, around=1).data)
-            for name, one in (("input", live.input), ("plan", live.plan))
-        }
-        for name in [name for name, one in recorded.items() if isinstance(one, Erased)]:
-            message = f"the {name} of the run was erased, so it can't be compared"
-            self.divergences.append(findings.record_gap(None, (), message, pointers=[f"/{name}"]))
-            del recorded[name], given[name]
-        if changes := diff_values(recorded, given):
-            self.divergences.append(findings.input_changed(changes))
 
     def close(self, ending: RunEnding) -> None:
         """The run has ended: what was not asked for, or ended otherwise, shows now."""
@@ -169,30 +84,6 @@ class Player:
         """A replay is observational: nothing is written."""
 
     # --- stopping -------------------------------------------------------------------------
-
-    @property
-    def stopped(self) -> bool:
-        """Whether the replay was stopped before the code came to its end."""
-        return self._stop is not None
-
-    def stop(self, divergence: Divergence) -> NoReturn:
-        """Stops the replay. The first divergence stands; what follows from it is not reported."""
-        self._end(divergence)
-
-    def fail(self, error: IsotraceError) -> NoReturn:
-        """Stops a replay that can't be carried out. The agent can't survive it, the caller is told."""
-        self.failure = self.failure or error
-        self._end(None)
-
-    def _end(self, divergence: Divergence | None) -> NoReturn:
-        with self._lock:
-            first = self._stop is None
-            stop = self._stop = self._stop or ReplayStop(str(divergence or self.failure))
-            if first and divergence is not None:
-                self.divergences.append(divergence)
-        if first:
-            self.scheduler.abort(stop)
-        raise stop
 
     def _stalled(self, waiting: list[Waiter]) -> None:
         """Nothing can run any more, and the completion whose turn it is was not asked for."""
@@ -230,20 +121,6 @@ class Player:
             task.get_loop().call_soon_threadsafe(task.cancel)
         return bool(ends)
 
-    def _stuck(self, loop: asyncio.AbstractEventLoop) -> bool:
-        """The replay was stopped, and what is left of the agent waits for what never comes."""
-        left = tasks_of(self, loop)
-        root = self.root_task
-        if root is not None and root.get_loop() is loop and not root.done():
-            self.root_cancelled += 1
-            left.append(root)
-        self._cancel_rounds += 1
-        if not left or self._cancel_rounds > _CANCEL_ROUNDS:
-            return False
-        for task in left:
-            task.cancel()
-        return True
-
     # --- plain functions and coroutines ------------------------------------------------------
 
     def match(
@@ -259,8 +136,8 @@ class Player:
         return step
 
     def call(self, spec: SkillSpec, branch: Branch, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if self._is_the_run(spec):
-            with self._outside():
+        if self.is_the_run(spec):
+            with self.outside():
                 return spec.function(*args, **kwargs)
         step = self.match(spec, branch, args, kwargs)
         worker = branch.control.worker
@@ -273,13 +150,13 @@ class Player:
             worker.pause()
             worker.resume(key, _nothing)
         self.ended(branch, step)
-        return self._outcome(spec, step, args)
+        return self.outcome(spec, step, args)
 
     async def acall(
         self, spec: SkillSpec, branch: Branch, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        if self._is_the_run(spec):
-            with self._outside():
+        if self.is_the_run(spec):
+            with self.outside():
                 return await spec.function(*args, **kwargs)
         step = self.match(spec, branch, args, kwargs)
         if step.at_once:
@@ -287,22 +164,7 @@ class Player:
             self.ended(branch, step)
         else:
             await self.turn(branch, step, "end")
-        return self._outcome(spec, step, args)
-
-    def _is_the_run(self, spec: SkillSpec) -> bool:
-        """Whether an agent that the code calls is the run itself, not its first step."""
-        if spec.kind != "agent" or not self.implied or self.begun:
-            return False
-        first = self.record.ordered[0] if self.record.ordered else None
-        return first is None or (first.kind, first.skill_name) != (spec.kind, spec.name)
-
-    @contextmanager
-    def _outside(self) -> Iterator[None]:
-        tokens = set_all([(current_branch, None)])
-        try:
-            yield
-        finally:
-            reset_all(tokens)
+        return self.outcome(spec, step, args)
 
     async def turn(self, branch: Branch, step: RecordedStep, what: int | str) -> None:
         """Waits for a completion's turn. One that was not delivered on record never comes."""
@@ -348,58 +210,6 @@ class Player:
         if step.finished is not None:
             branch.last_us = step.finished.time_us
 
-    # --- what is served -------------------------------------------------------------------
-
-    def _outcome(self, spec: SkillSpec, step: RecordedStep, args: tuple[Any, ...]) -> Any:
-        """The recorded outcome as the live call returned it, or the recorded error raised."""
-        finished = step.finished
-        assert finished is not None
-        facts = finished.facts
-        if isinstance(spec, Edge):
-            tell_transport(args, finished)
-        if facts["status"] == "failure" and not answered(finished):
-            raise self.error(spec, step)
-        if facts["status"] not in ("success", "failure"):
-            raise RecordedError(
-                f"{step.skill_name} was {facts['status']} on record", code=facts.get("outcome_code")
-            )
-        return self.served(spec, step, finished, "outcome_data")
-
-    def served(self, spec: SkillSpec, step: RecordedStep, event: Event, name: str) -> Any:
-        """A recorded value as the live call gave it. Absent content stops the replay."""
-        data = event.values.get(name)
-        what = f"the {'outcome' if name == 'outcome_data' else name} of {step.skill_name}"
-        if not isinstance(data, bytes):
-            why = "was erased" if isinstance(data, Erased) else "is not on record"
-            self.stop(findings.record_gap(step.index, step.lineage, f"{what} {why}", pointers=[f"/{name}"]))
-        if _OBJECT_TAG in data:
-            message = f"{what} holds an object that was kept by its type's name alone"
-            self.stop(findings.record_gap(step.index, step.lineage, message, pointers=[f"/{name}"]))
-        value = orjson.loads(data)
-        if step.kind == "llm":
-            self.minted.learn(lineage_text(step.lineage), value)
-        if event.facts.get("wrapped"):
-            value = value["value"]
-        if event.facts.get("plain"):
-            return value
-        try:
-            return restore(value, spec.annotation)
-        except RestoreError as error:
-            error.step, error.run_id, error.where = step.index, self.info.run_id, what
-            self.fail(error)
-
-    def error(
-        self, spec: SkillSpec, step: RecordedStep, thrown: BaseException | None = None
-    ) -> BaseException:
-        """The recorded error of a step; `thrown` itself where it is that one."""
-        assert step.finished is not None
-        value = step.finished.value("error")
-        if isinstance(value, Erased):
-            value = None
-        if thrown is not None and isinstance(value, dict) and value.get("type") == type(thrown).__qualname__:
-            return thrown
-        return rebuild_error(value, step.finished.facts.get("outcome_code"), spec.raises)
-
     # --- streams and timers ---------------------------------------------------------------
 
     def stream(
@@ -431,18 +241,6 @@ class Player:
     ) -> ServedTimer:
         step = self.match(timer_spec(name), branch, () if delay is None else (delay,), {})
         return ServedTimer(self, branch, step, fired, failed)
-
-
-def answered(finished: Event) -> bool:
-    """Whether a step that failed did so by an answer that says so, in contrast to an exception."""
-    return "transport" in finished.values and "error" not in finished.values
-
-
-def tell_transport(args: tuple[Any, ...], finished: Event) -> None:
-    """Gives an exchange that is served how its answer came."""
-    data = finished.values.get("transport")
-    if isinstance(data, bytes):
-        args[0].transport = orjson.loads(data)
 
 
 def _nothing() -> None:

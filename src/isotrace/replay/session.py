@@ -56,8 +56,7 @@ class Attachment:
                 )
             )
         self.attached = True
-        self.player.attach(info)
-        return self.player
+        return self.player.attach(info)
 
     def outside(self, spec: SkillSpec) -> None:
         """A skill is called outside of the run: a plain call, unless it writes."""
@@ -116,8 +115,7 @@ class Replay:
         """The run that a function may be the body of, until it opens one itself."""
         if not wanted:
             return nullcontext()
-        self.player.imply()
-        return run_of(self.player)
+        return run_of(self.player.imply())
 
     def _run_coroutine(self, coroutine: Any) -> Any:
         if asyncio._get_running_loop() is not None:
