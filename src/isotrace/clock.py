@@ -9,6 +9,7 @@ import os
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 
@@ -33,22 +34,33 @@ class Clock(Protocol):
         ...
 
 
+_time_ns: Callable[[], int] = time.time_ns
+_random_bytes = os.urandom
+
+
+def read_by(time_ns: Callable[[], int] | None) -> None:
+    """Has the system's clock read by this function, where `time.time_ns` is not the machine's own any
+    more; None: by that again. What `os.urandom` was at first is used in any case."""
+    global _time_ns  # noqa: PLW0603 - a method would cost the hot path a lookup
+    _time_ns = time_ns or time.time_ns
+
+
 class SystemClock:
     """The machine's own clock and the operating system's randomness."""
 
     __slots__ = ()
 
     def now_us(self) -> int:
-        return time.time_ns() // 1000
+        return _time_ns() // 1000
 
     # The function itself: every step reads it twice.
     monotonic_ns = staticmethod(time.perf_counter_ns)
 
     def random_bytes(self, n: int) -> bytes:
-        return os.urandom(n)
+        return _random_bytes(n)
 
     def new_id(self) -> str:
-        return uuid.uuid4().hex
+        return uuid.UUID(bytes=_random_bytes(16), version=4).hex
 
 
 SYSTEM: Clock = SystemClock()

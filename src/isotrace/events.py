@@ -5,12 +5,14 @@ A run is an append-only list of events. An event states *facts* in the clear and
 value can be withheld or erased while the facts and the run's root stay verifiable.
 
 - `run_started`: scheme, run_id, origin_run_id, correlation_id, tenant_id, agent_id, seed, frozen_timestamp,
-  entry_point, parent; values plan, input, metadata, environment
+  entry_point, parent, sources (what is noted of what the code reads by itself); values plan, input,
+  metadata, environment
 - `step_started`: lineage, kind, skill_name, effect, captured (the library whose call it is, where no skill
   was marked); values params, raw_ids
 - `step_attempt`: lineage, attempt, outcome_category, outcome_code; value error
 - `step_chunk`: lineage, index; value chunk
-- `value_read`: lineage, index, source; its value
+- `value_read`: lineage, source, index; its value. Of what the code read by itself: lineage, source, gap (the
+  number of the branch's next step); the values that were read there
 - `step_finished`: lineage, status, outcome_category, outcome_code, cost_cents, duration_ms, retry_count;
   values outcome_data, error, transport (how the answer of an exchange came: no part of any digest)
 - `violation`: lineage, policy_id; value reason

@@ -50,7 +50,7 @@ def examine(url: str | None = None) -> list[Check]:
     ]
 
 
-_REQUIRED = {"apsw": "SQLite", "orjson": "orjson", "rich": "rich", "click": "click"}
+_REQUIRED = {"apsw": "SQLite", "orjson": "orjson", "rich": "rich", "click": "click", "time-machine": "clock"}
 _OPTIONAL = {
     "uvloop": "a faster event loop; agents under it are recorded and replayed as well",
 }

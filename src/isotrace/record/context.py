@@ -25,6 +25,7 @@ from isotrace.models import Lineage
 
 if TYPE_CHECKING:
     from isotrace.record.scheduler import Scheduler
+    from isotrace.record.sources.noted import Notes
     from isotrace.record.spec import SkillSpec
     from isotrace.record.threads import Worker
 
@@ -92,6 +93,11 @@ class Driver(Protocol):
 
     def read(self, branch: Branch, source: str, function: Callable[[], Any]) -> Any:
         """A value from outside that is no step: a clock, the environment."""
+        ...
+
+    def noted(self, branch: Branch, source: str, function: Callable[[], Any]) -> Any:
+        """A value that the code takes from its surroundings by itself (`isotrace.record.sources`). Must
+        not wait, and must not fail by itself: it is called from anywhere, finalizers included."""
         ...
 
     def violation(self, branch: Branch, policy_id: str, reason: str) -> None:
@@ -173,6 +179,7 @@ class Branch:
         "driver",
         "last_number",
         "last_us",
+        "notes",
         "path",
         "reads",
     )
@@ -184,6 +191,7 @@ class Branch:
         self.reads = 0
         self.last_us = last_us
         self.last_number: int | None = None
+        self.notes: Notes | None = None
         self.control = control or Control()
         self._keyed: dict[str, Branch] = {}
         self._keyed_at = 0

@@ -27,21 +27,17 @@ import asyncio.tasks
 import asyncio.threads
 import asyncio.timeouts
 import concurrent.futures._base
-import inspect
 import os
 import sys
 import threading
-import types
-import warnings
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
 from typing import Any
 
 from isotrace.record import foreign_threads, tasks, waits
 from isotrace.record.context import live_branch
 from isotrace.record.idle import counting_callbacks, waking
-from isotrace.record.patches import patch
+from isotrace.record.patches import patch, swap_code
 
 
 class _Hooks:
@@ -99,7 +95,7 @@ def _install() -> None:
         (futures, "wait", foreign_threads.wait),
         (futures, "as_completed", foreign_threads.as_completed),
     ):
-        _swap_code(getattr(module, name), replacement)
+        _hooks.undo.append(swap_code(getattr(module, name), replacement))
     for owner, name, wrap in (
         (asyncio.Timeout, "reschedule", waits.rescheduling),
         (asyncio.TaskGroup, "__init__", waits.ordering_group),
@@ -171,47 +167,3 @@ def _running_forever(plain: Callable[..., Any]) -> Callable[..., Any]:
             return plain(self)  # type: ignore[no-any-return]  # None, as asyncio's
 
     return run_forever
-
-
-# --- putting in and taking out --------------------------------------------------------------
-
-
-def _swap_code(function: Any, replacement: Callable[..., Any]) -> None:
-    """Lets `function` run `replacement`, which gets the original first, wherever it was imported to.
-
-    The stand-in takes any arguments and finds the replacement through its defaults.
-    """
-    if not isinstance(function, types.FunctionType):
-        return  # somebody else put something there
-    code, kwdefaults = function.__code__, function.__kwdefaults__
-    original = types.FunctionType(code, function.__globals__, function.__name__, function.__defaults__)
-    original.__kwdefaults__ = kwdefaults
-    stand_in: Any = _stand_in_async if code.co_flags & inspect.CO_COROUTINE else _stand_in
-    # The code last: another thread may be calling the function.
-    function.__kwdefaults__ = {**(kwdefaults or {}), "_isotrace": partial(replacement, original)}
-    _set_code(function, stand_in.__code__)
-
-    def restore() -> None:
-        _set_code(function, code)
-        function.__kwdefaults__ = kwdefaults
-
-    _hooks.undo.append(restore)
-
-
-def _set_code(function: types.FunctionType, code: types.CodeType) -> None:
-    """Sets a function's code, which may be a generator's on one side only: `as_completed` is one up to
-    some versions of Python, and newer ones warn when a function becomes one or ceases to be one."""
-    if (function.__code__.co_flags ^ code.co_flags) & inspect.CO_GENERATOR:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            function.__code__ = code
-    else:
-        function.__code__ = code
-
-
-def _stand_in(*args: Any, _isotrace: Any, **kwargs: Any) -> Any:
-    return _isotrace(*args, **kwargs)
-
-
-async def _stand_in_async(*args: Any, _isotrace: Any, **kwargs: Any) -> Any:
-    return await _isotrace(*args, **kwargs)

@@ -6,8 +6,12 @@ a layer, and taking one off leaves the others in place.
 
 from __future__ import annotations
 
+import inspect
 import threading
+import types
+import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 Wrap = Callable[[Any], Any]
@@ -74,3 +78,45 @@ def patch(owner: Any, name: str, wrap: Wrap) -> Callable[[], None]:
                 del _sites[key]
 
     return take_off
+
+
+def swap_code(function: Any, replacement: Callable[..., Any]) -> Callable[[], None]:
+    """Lets `function` run `replacement`, which gets the original first, wherever it was imported to; the
+    returned function takes that back.
+
+    The stand-in takes any arguments and finds the replacement through its defaults.
+    """
+    if not isinstance(function, types.FunctionType):
+        return lambda: None  # somebody else put something there
+    code, kwdefaults = function.__code__, function.__kwdefaults__
+    original = types.FunctionType(code, function.__globals__, function.__name__, function.__defaults__)
+    original.__kwdefaults__ = kwdefaults
+    stand_in: Any = _stand_in_async if code.co_flags & inspect.CO_COROUTINE else _stand_in
+    # The code last: another thread may be calling the function.
+    function.__kwdefaults__ = {**(kwdefaults or {}), "_isotrace": partial(replacement, original)}
+    _set_code(function, stand_in.__code__)
+
+    def restore() -> None:
+        _set_code(function, code)
+        function.__kwdefaults__ = kwdefaults
+
+    return restore
+
+
+def _set_code(function: types.FunctionType, code: types.CodeType) -> None:
+    """Sets a function's code, which may be a generator's on one side only: `as_completed` is one up to
+    some versions of Python, and newer ones warn when a function becomes one or ceases to be one."""
+    if (function.__code__.co_flags ^ code.co_flags) & inspect.CO_GENERATOR:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            function.__code__ = code
+    else:
+        function.__code__ = code
+
+
+def _stand_in(*args: Any, _isotrace: Any, **kwargs: Any) -> Any:
+    return _isotrace(*args, **kwargs)
+
+
+async def _stand_in_async(*args: Any, _isotrace: Any, **kwargs: Any) -> Any:
+    return await _isotrace(*args, **kwargs)

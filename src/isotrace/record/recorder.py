@@ -76,6 +76,11 @@ class Recorder:
         self.writer.value_read(branch, source, value)
         return value
 
+    def noted(self, branch: Branch, source: str, function: Callable[[], Any]) -> Any:
+        value = function()
+        self.writer.noted(branch, source, value)
+        return value
+
     def violation(self, branch: Branch, policy_id: str, reason: str) -> None:
         self.writer.violation(branch, current_step.get(), policy_id, reason)
 

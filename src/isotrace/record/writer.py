@@ -7,6 +7,7 @@ recording of this run, not the agent.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from threading import get_ident
 from typing import Any
@@ -31,6 +32,8 @@ from isotrace.record.shapes import (
     succeeded_facts,
 )
 from isotrace.record.snapshot import JSON, Snapshot, json_form, snapshot
+from isotrace.record.sources import controlled
+from isotrace.record.sources.noted import MAX_IN_GAP, Notes, encoded
 from isotrace.record.spec import SkillSpec
 from isotrace.record.warned import warn
 
@@ -60,6 +63,9 @@ class RunWriter:
         self.failure: BaseException | None = None
         self._reasons: dict[str, None] = {}
         self._checks: dict[tuple[str, type], int] = {}
+        self._notes: list[Notes] = []
+        # Again from inside: the collector may call code that reads the clock.
+        self._notes_lock = threading.RLock()
         self._steps = 0
         self._open = True
         info.started_us = self._run_started()
@@ -68,7 +74,7 @@ class RunWriter:
 
     def _run_started(self) -> int:
         info = self.info
-        facts = {
+        facts: dict[str, Any] = {
             "scheme": SCHEME,
             "run_id": info.run_id,
             "origin_run_id": info.origin_run_id,
@@ -80,6 +86,8 @@ class RunWriter:
             "entry_point": info.entry_point,
             "parent": info.parent,
         }
+        if sources := controlled():
+            facts["sources"] = sources
         values = {"environment": safe_snapshot(info.environment).data}
         for name, value in (
             ("plan", info.plan or None),
@@ -92,6 +100,7 @@ class RunWriter:
 
     def run_finished(self, ending: RunEnding) -> None:
         """The last event; what comes after it is not of this run any more."""
+        self._write_notes()
         values: dict[str, bytes] = {}
         if ending.failed:
             values["error"] = safe_snapshot(error_value(ending.error)).data
@@ -132,6 +141,8 @@ class RunWriter:
 
     def begin(self, spec: SkillSpec, branch: Branch, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Step:
         """The step's intent: on disk before its effect can happen."""
+        if self._notes:
+            self._write_notes()
         step = Step(spec, branch, (*branch.path, branch.next_step()))
         self._steps += 1
         control = branch.control
@@ -291,6 +302,32 @@ class RunWriter:
         facts = {"lineage": list(branch.path), "index": branch.reads, "source": source}
         branch.reads += 1
         branch.last_us = self.append("value_read", _facts(facts), {"value": data})
+
+    def noted(self, branch: Branch, source: str, value: Any) -> None:
+        """A value that the branch has read by itself, to be written before any branch's next step."""
+        with self._notes_lock:
+            notes = branch.notes
+            if notes is None or notes.gap != branch.count:
+                notes = branch.notes = Notes(branch.path, branch.count)
+            if notes.left:
+                notes.left -= 1
+                if not notes.values:
+                    self._notes.append(notes)
+                notes.values.setdefault(source, []).append(value)
+                return
+        self.note(f"{source}: read more than {MAX_IN_GAP:,} times between two steps")
+
+    def _write_notes(self) -> None:
+        with self._notes_lock:
+            written, self._notes = self._notes, []
+            taken = [(notes, notes.values) for notes in written]
+            for notes in written:
+                notes.values = {}
+        for notes, by_source in taken:
+            for source, values in by_source.items():
+                facts = {"lineage": list(notes.path), "gap": notes.gap, "source": source}
+                data = safe_snapshot(encoded(source, values)).data
+                self.append("value_read", _facts(facts), {"value": data})
 
     def violation(self, branch: Branch, step: Step | None, policy_id: str, reason: str) -> None:
         """A policy was violated by this step, or by the one that the branch made last."""

@@ -27,6 +27,7 @@ from isotrace.record.snapshot import snapshot
 from isotrace.record.spec import SkillSpec
 from isotrace.record.tasks import tasks_of
 from isotrace.replay.matching import Matcher
+from isotrace.replay.noted import NotedReads
 from isotrace.replay.recorded import RecordedRun, RecordedStep
 from isotrace.replay.stop import ReplayStop
 
@@ -56,6 +57,7 @@ class Driving:
         self.root_cancelled = 0
         self.minted = MintedIds()
         self.matcher = Matcher(record, self.minted, self.stop)
+        self.noted_reads = NotedReads(record, self.marks.append)
         self.info = self._restored_info()
         self._lock = threading.Lock()
         self._stop: ReplayStop | None = None

@@ -80,6 +80,9 @@ class Player(Driving):
             self.stop(findings.record_gap(None, branch.path, f"the value read from {source!r} was erased"))
         return from_plain(value)
 
+    def noted(self, branch: Branch, source: str, function: Callable[[], Any]) -> Any:
+        return self.noted_reads.next(branch, source, function)
+
     def violation(self, branch: Branch, policy_id: str, reason: str) -> None:
         """A replay is observational: nothing is written."""
 

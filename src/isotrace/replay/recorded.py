@@ -108,6 +108,7 @@ class RecordedRun:
         self.deliveries: list[DeliveryKey] = []
         self.starts: list[Lineage] = []
         self.reads: dict[tuple[Lineage, int], Event] = {}
+        self.noted: dict[tuple[Lineage, int, str], list[Event]] = {}
         self.finished: Event | None = None
         started: Event | None = None
         for event in events:
@@ -126,7 +127,7 @@ class RecordedRun:
                     if step.delivered:
                         self.deliveries.append((event.lineage, "end"))
                 case "value_read":
-                    self.reads[event.lineage, event.facts.get("index", 0)] = event
+                    self._add_read(event)
                 case "run_finished":
                     self.finished = event
                 case _ if event.type not in EVENT_TYPES:
@@ -150,6 +151,14 @@ class RecordedRun:
             )
         self.steps[event.lineage] = RecordedStep(event)
         self.starts.append(event.lineage)
+
+    def _add_read(self, event: Event) -> None:
+        """One of `run.read`, by its number in the branch; or what the code read by itself in a gap."""
+        facts = event.facts
+        if "gap" in facts:
+            self.noted.setdefault((event.lineage, facts["gap"], str(facts["source"])), []).append(event)
+        else:
+            self.reads[event.lineage, facts.get("index", 0)] = event
 
     def _step_of(self, event: Event) -> RecordedStep:
         step = self.steps.get(event.lineage)
@@ -176,6 +185,13 @@ class RecordedRun:
             or (step.finished is not None and "transport" in step.finished.values)
             for step in self.ordered
         )
+
+    @property
+    def sources(self) -> list[str]:
+        """What was noted of the things that the code read by itself; empty for a run that was recorded
+        without."""
+        found = self.facts.get("sources")
+        return [str(one) for one in found] if isinstance(found, list) else []
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -27,12 +27,14 @@ from isotrace.record.context import (
     set_all,
 )
 from isotrace.record.runs import run_of
+from isotrace.record.sources import control
 from isotrace.record.spec import SkillSpec
 from isotrace.replay.ending import raised_note
 from isotrace.replay.guard import Guard, active_guard, guarded
 from isotrace.replay.player import Player
 from isotrace.replay.recorded import RecordedRun, RecordedStep, recorded_run
 from isotrace.replay.result import Receipt, ReplayResult
+from isotrace.replay.sleeping import no_waiting
 from isotrace.replay.stop import ReplayStop
 
 MODES = ("strict",)
@@ -151,14 +153,16 @@ class Replay:
         outer = active_guard()
         guarding: AbstractContextManager[Guard] = guarded() if outer is None else nullcontext(outer)
         with guarding as guard:
-            restore = instrument() if self.record.captured else None
+            undo = [instrument()] if self.record.captured else []
+            if self.record.sources:
+                undo += [control(), no_waiting()]
             tokens = set_all([(run_opener, self._attachment), (current_branch, None), (current_step, None)])
             try:
                 yield guard
             finally:
                 reset_all(tokens)
-                if restore is not None:
-                    restore()
+                while undo:
+                    undo.pop()()
 
     def _keep(self, raised: BaseException) -> BaseException | None:
         """What the agent raised is a result; what ends the replay itself is not the agent's."""

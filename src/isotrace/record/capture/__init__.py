@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
+from isotrace.record import sources
 from isotrace.record.warned import warn
 
 CAPTURES = {"httpx": f"{__name__}.httpx", "httpx2": f"{__name__}.httpx"}
@@ -29,6 +30,7 @@ class _State:
         self.lock = threading.RLock()
         self.users = 0
         self.installed: dict[str, list[Callable[[], None]]] = {}
+        self.sources: Callable[[], None] | None = None
 
 
 _state = _State()
@@ -36,7 +38,8 @@ _state = _State()
 
 def instrument() -> Callable[[], None]:
     """Captures calls of the libraries in `CAPTURES` from now on: inside a run they are steps, unless they
-    are made inside a skill. Libraries that are imported later are captured then.
+    are made inside a skill. Libraries that are imported later are captured then. The wall clock and fresh
+    UUIDs that the agent's own code reads are noted, and served in a replay.
 
     Gives the way back, which restores what was there; calling it twice is fine. May be called again:
     the last way back counts. A library that is built in a way that a capture does not know stays as it
@@ -46,6 +49,7 @@ def instrument() -> Callable[[], None]:
         _state.users += 1
         if _state.users == 1:
             sys.meta_path.insert(0, _finder)
+            _state.sources = sources.control()
             for name in CAPTURES:
                 if name in sys.modules:
                     _install(name, sys.modules[name])
@@ -66,6 +70,9 @@ def instrument() -> Callable[[], None]:
 
 def _take_off() -> None:
     sys.meta_path.remove(_finder)
+    if _state.sources is not None:
+        _state.sources()
+        _state.sources = None
     while _state.installed:
         for undo in reversed(_state.installed.popitem()[1]):
             undo()

@@ -1,0 +1,53 @@
+"""Sources: what a program takes from its surroundings without making a call that is a step.
+
+One file per source. Each says in its `ABOUT` what of it is noted while a run is recorded, and served in
+its replay.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from isotrace.record.sources import uuids, wall_clock
+
+
+class _State:
+    """Who wants the sources controlled, and the ways back."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.users = 0
+        self.undo: list[Callable[[], None]] = []
+
+
+_state = _State()
+
+
+def control() -> Callable[[], None]:
+    """Notes what runs of this process read from now on, and serves it in their replays: the wall clock and
+    fresh UUIDs. Gives the way back; calling that twice is fine."""
+    with _state.lock:
+        _state.users += 1
+        if _state.users == 1:
+            _state.undo = [wall_clock.control(), uuids.control()]
+    done = False
+
+    def restore() -> None:
+        nonlocal done
+        with _state.lock:
+            if done:
+                return
+            done = True
+            _state.users -= 1
+            while _state.undo and not _state.users:
+                _state.undo.pop()()
+
+    return restore
+
+
+def controlled() -> list[str]:
+    """The sources that are controlled now, as a run says it of itself."""
+    if not _state.undo:
+        return []
+    return [*(["clock"] if wall_clock.controlled() else []), "uuid"]

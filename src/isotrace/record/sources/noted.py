@@ -1,0 +1,71 @@
+"""Values that a program takes from its surroundings by itself: a clock, a fresh id, entropy.
+
+While a run is recorded the program gets the real value, and the run's driver keeps it; in a replay the
+driver gives the recorded one. Values that are read between two steps of a branch are one *gap*, and are
+written as one event: a program that logs a thousand lines has one more event, not a thousand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any, Final
+
+from isotrace.models import Lineage
+from isotrace.record.context import current_branch
+
+MAX_IN_GAP: Final = 20_000
+"""How many values are kept of one gap; a replay gives the later ones as it can."""
+
+CLOCK: Final = "clock"
+UUID: Final = "uuid"
+ENTROPY: Final = "entropy"
+
+_NS: Final = 1_000_000_000
+_MAX_STEP: Final = 2**53 - 1
+
+
+def noted(source: str, function: Callable[[], Any]) -> Any:
+    """`function()`, or what it gave on record where the agent's own code is replayed. The value is plain
+    JSON. Inside a step's body and outside of a run it is just called."""
+    branch = current_branch.get()
+    if branch is None or branch.driver.closed:
+        return function()
+    return branch.driver.noted(branch, source, function)
+
+
+class Notes:
+    """What a branch has read in one gap since that was last written. `gap` is the number that the
+    branch's next step will have; `left` is how many values more are kept."""
+
+    __slots__ = ("gap", "left", "path", "values")
+
+    def __init__(self, path: Lineage, gap: int) -> None:
+        self.path = path
+        self.gap = gap
+        self.left = MAX_IN_GAP
+        self.values: dict[str, list[Any]] = {}
+
+
+def encoded(source: str, values: list[Any]) -> Any:
+    """Values as they are written: moments as the first one and the steps from each to the next, in
+    nanoseconds; anything else as it is."""
+    if source != CLOCK:
+        return values
+    steps = [later - earlier for earlier, later in pairwise(values)]
+    if any(abs(step) > _MAX_STEP for step in steps):  # somebody set the clock by months
+        return [list(divmod(value, _NS)) for value in values]
+    return {"first": list(divmod(values[0], _NS)), "steps": steps}
+
+
+def decoded(source: str, data: Any) -> list[Any]:
+    """The values again. Raises `ValueError`, `TypeError` or `KeyError` for what was never written so."""
+    if source != CLOCK:
+        return list(data)
+    if isinstance(data, list):
+        return [second * _NS + rest for second, rest in data]
+    second, rest = data["first"]
+    values = [second * _NS + rest]
+    for step in data["steps"]:
+        values.append(values[-1] + step)
+    return values
