@@ -19,7 +19,8 @@ value can be withheld or erased while the facts and the run's root stay verifiab
 - `run_finished`: status, step_count; values result, error, metadata
 - `run_aborted`: reason; value metadata
 
-Optional facts of `step_finished`: `stream` (the outcome is the chunks), `closed_early`,
+Optional facts of `step_finished`: `stream` (the outcome is the chunks), `assembled` (it is the answer that
+they make, and the chunks stand beside it), `partial` (not all of that answer came), `closed_early`,
 `delivered: false` (the agent's own code ended the step, by cancelling or closing it), `survived` (how
 often it had been cancelled before that, without ending), `at_once` (it was
 awaited and did not wait for anything, so its end came without a turn), `child_run_id`, `marks` (reasons
@@ -311,17 +312,18 @@ class LedgerFold:
         step.status = TraceStatus(facts["status"])
         step.outcome_category = facts["outcome_category"]
         step.outcome_code = facts.get("outcome_code")
-        stream = facts.get("stream")
+        assembled = facts.get("assembled") is True
+        stream = facts.get("stream") and not assembled
         if stream or self._contents:
             step.outcome_data = event.value("outcome_data")
         step.cost_cents = facts.get("cost_cents", 0.0)
         step.duration_ms = facts.get("duration_ms", 0.0)
         step.retry_count = facts.get("retry_count", 0)
         if stream:
-            assembled: dict[str, Any] = {"chunks": self._chunks.pop(event.lineage, [])}
+            pieces: dict[str, Any] = {"chunks": self._chunks.pop(event.lineage, [])}
             if isinstance(step.outcome_data, dict):
-                assembled.update(step.outcome_data)
-            step.outcome_data = assembled
+                pieces.update(step.outcome_data)
+            step.outcome_data = pieces
         context = step.context
         if context is not None:
             context.end_seq = event.seq
@@ -331,8 +333,12 @@ class LedgerFold:
             context.at_once = facts.get("at_once") is True
             if "transport" in event.values:
                 context.transport = event.value("transport")
-            if facts.get("closed_early"):
-                context.marks.append("closed_early")
+            if assembled:
+                chunks = self._chunks.pop(event.lineage, [])
+                context.chunks = chunks if self._contents else None
+            for mark in ("closed_early", "partial"):
+                if facts.get(mark):
+                    context.marks.append(mark)
 
     def _violation(self, event: Event) -> None:
         self._violations.append((event.lineage, event))

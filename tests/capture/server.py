@@ -11,7 +11,8 @@ from typing import Any
 
 
 class Server(ThreadingHTTPServer):
-    """Counts what it is asked. `fail_next` answers are status 429; `words` are what the model says."""
+    """Counts what it is asked. `fail_next` answers are status 429; `words` are what the model says, unless
+    `scripted` holds the events of the next streams."""
 
     daemon_threads = True
 
@@ -20,6 +21,7 @@ class Server(ThreadingHTTPServer):
         self.asked: list[str] = []
         self.fail_next = 0
         self.words = ["Hel", "lo", " you"]
+        self.scripted: list[list[Any]] = []
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     @property
@@ -79,6 +81,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self.server.fail_next:
             self.server.fail_next -= 1
             self.answer(429, b'{"error": {"message": "slow down", "type": "rate_limit"}}', retry_after="0")
+        elif self.server.scripted:
+            self.events([(None, data) for data in self.server.scripted.pop(0)])
         elif "/odd-events/" in self.path:
             odd = b': hello\n\n\n\ndata: {"a":  1.50}\nid: 7\n: why\n\ndata: \xff\n\nretry: 3\r\n\r\n'
             self.answer(200, odd, "text/event-stream", x_mine="yes")

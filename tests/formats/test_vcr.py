@@ -46,16 +46,19 @@ def test_an_answer_of_a_model_is_the_providers_json(read_one, cassette):
     assert record.steps[3].outcome_data == json.loads(last["response"]["body"]["string"])
 
 
-def test_a_stream_is_the_data_of_its_events_and_ids_say_who_minted_them(read_one, cassette):
+def test_a_stream_is_the_answer_that_its_events_make_and_ids_say_who_minted_them(read_one, cassette):
     record, ledger = read_one(IMPORTER, cassette)
     step = record.steps[2]
     assert step.outcome_data == {
-        "chunks": [
-            {"choices": [{"delta": {"content": "21 "}}]},
-            {"choices": [{"delta": {"content": "degrees"}}]},
-            "[DONE]",
-        ]
+        "object": "chat.completion",
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": "21 degrees"}}],
     }
+    assert step.context.chunks == [
+        {"choices": [{"delta": {"content": "21 "}}]},
+        {"choices": [{"delta": {"content": "degrees"}}]},
+        "[DONE]",
+    ]
+    assert step.context.marks == []
     assert step.params["messages"][2] == {"role": "tool", "tool_call_id": {"$iso:id": "0#1"}, "content": "21"}
     assert step.context.raw_ids == {"0#1": "call_abcdef123"}
     assert [event.type for event in ledger.events if event.lineage == (2,)] == [
@@ -211,7 +214,9 @@ def test_a_streamed_array_is_a_stream_and_a_failed_one_is_wrapped(read_one, cass
     assert record.steps[3].outcome_data == {"value": pieces}
     one["response"]["status"]["code"] = 200
     record, _ = read_one(IMPORTER, cassette)
-    assert record.steps[3].outcome_data == {"chunks": pieces}
+    assert record.steps[3].outcome_data == {"candidates": [{"content": {"parts": [{"text": "a"}]}}]}
+    assert record.steps[3].context.chunks == pieces
+    assert record.steps[3].context.marks == ["partial"]
     assert record.steps[3].params == {"model": "gemini-2.0-flash", "contents": []}
 
 

@@ -21,6 +21,7 @@ from isotrace.errors import CanonicalizationError, LimitError
 from isotrace.jsondiff import Change, diff_values, pointer_join
 from isotrace.minted import strip_volatile
 from isotrace.models import Erased, Lineage, TraceStatus, TraceStep
+from isotrace.models.steps import stream_chunks
 
 _TAG = "$iso:object"
 _LISTED_OBJECTS = 64
@@ -151,7 +152,7 @@ def _absent_chunks(pair: StepPair) -> Divergence | None:
     pointers = dict.fromkeys(
         f"/outcome_data/chunks/{at}"
         for step in (pair.original, pair.replay)
-        for at, chunk in enumerate((step.outcome_data or {}).get("chunks") or ())
+        for at, chunk in enumerate(stream_chunks(step) or ())
         if isinstance(chunk, Erased)
     )
     if not pointers:

@@ -7,9 +7,12 @@ import binascii
 from typing import Any, NamedTuple
 
 from isotrace.jsondiff import Change
+from isotrace.minted import strip_volatile
 from isotrace.models import TraceStep
+from isotrace.models.steps import stream_chunks
 
 _CLOSED_EARLY = "closed_early"
+_PARTIAL = "partial"
 
 
 class StreamDifference(NamedTuple):
@@ -22,10 +25,12 @@ class StreamDifference(NamedTuple):
 
 def stream_difference(original: TraceStep, replay: TraceStep) -> StreamDifference | None:
     """How two streams differ in chunks or in their end; None if not, or if their content differs too."""
-    before, after = _chunks(original), _chunks(replay)
+    before, after = stream_chunks(original), stream_chunks(replay)
     if before is None or after is None:
         return None
-    closed = _closed_early(original), _closed_early(replay)
+    if _assembled(original) and _assembled(replay):
+        return _answers_differ(original, replay, before, after)
+    closed = _marked(original, _CLOSED_EARLY), _marked(replay, _CLOSED_EARLY)
     if closed[0] != closed[1]:
         shorter, longer = (before, after) if closed[0] else (after, before)
         if _begins(_joined(longer), _joined(shorter)):
@@ -39,23 +44,40 @@ def stream_difference(original: TraceStep, replay: TraceStep) -> StreamDifferenc
     return None
 
 
+def _answers_differ(
+    original: TraceStep, replay: TraceStep, before: list[Any], after: list[Any]
+) -> StreamDifference | None:
+    """As `stream_difference`, of streams whose pieces make an answer."""
+    before, after = strip_volatile(before), strip_volatile(after)
+    partial = _marked(original, _PARTIAL), _marked(replay, _PARTIAL)
+    if partial[0] != partial[1]:
+        shorter, longer = (before, after) if partial[0] else (after, before)
+        if _begins(longer, shorter):
+            side = "original" if partial[0] else "replay"
+            return _difference(f"the answer is cut off in the {side} only", before, after, partial=True)
+        return None
+    one: Any = original.outcome_data
+    other: Any = replay.outcome_data
+    if before != after and strip_volatile(one) == strip_volatile(other):
+        return _difference("the same content came in other chunks", before, after, partial=False)
+    return None
+
+
+def _assembled(step: TraceStep) -> bool:
+    return step.context is not None and step.context.chunks is not None
+
+
+def _marked(step: TraceStep, mark: str) -> bool:
+    return step.context is not None and mark in step.context.marks
+
+
 def _difference(what: str, before: list[Any], after: list[Any], *, partial: bool) -> StreamDifference:
     counts = Change("/chunks", len(before), len(after))
     return StreamDifference(f"{what} ({len(before)} → {len(after)} chunks)", [counts], partial)
 
 
-def _chunks(step: TraceStep) -> list[Any] | None:
-    data = step.outcome_data
-    chunks = data.get("chunks") if isinstance(data, dict) else None
-    return chunks if isinstance(chunks, list) else None
-
-
 def _rest(step: TraceStep) -> dict[str, Any]:
     return {key: value for key, value in (step.outcome_data or {}).items() if key != "chunks"}
-
-
-def _closed_early(step: TraceStep) -> bool:
-    return bool(step.context and _CLOSED_EARLY in step.context.marks)
 
 
 def _joined(chunks: list[Any]) -> str | bytes | list[Any] | None:

@@ -349,6 +349,8 @@ _FACTS: Final[dict[str, dict[str, _Rule]]] = {
         "duration_ms": _NUMBER_OR_NOT,
         "retry_count": _WHOLE_OR_NOT,
         "stream": _FLAG_OR_NOT,
+        "assembled": _FLAG_OR_NOT,
+        "partial": _FLAG_OR_NOT,
         "closed_early": _FLAG_OR_NOT,
         "delivered": _FLAG_OR_NOT,
         "at_once": _FLAG_OR_NOT,

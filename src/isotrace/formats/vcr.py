@@ -4,7 +4,8 @@
 |---|---|
 | steps | `interactions[]`, in order |
 | LLM step | a call to a model, told by its shape (`provider_calls`); named by its operation: `chat`, … |
-| its params, its outcome | the provider's request and response as JSON; of a stream, each event's data |
+| its params, its outcome | the provider's request and response as JSON |
+| outcome of a stream | the answer that its events make; their data stands beside it |
 | other step | kind `http`, named `METHOD host`; method, url, body; status, three headers, body |
 | effect | GET, HEAD and calls to a model: `read`; else `write` |
 | failed step | status 400 and above; the code is the status |
@@ -25,6 +26,7 @@ named like one stand as `***`. A cassette's bodies are kept as they are.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import deepcopy
 from typing import Any, BinaryIO, Final
 
 from isotrace.canonical import value_bytes
@@ -39,6 +41,7 @@ from isotrace.formats.source import DEFAULT_BOUNDS, Bounds, label_of, read_all
 from isotrace.formats.tree import NO_PROGRAM
 from isotrace.formats.yaml_text import read_yaml
 from isotrace.models import META_MODEL, META_REPLAYABILITY
+from isotrace.record.assembly import assembled
 
 HTTP_ONLY: Final = "edges: only HTTP calls are in the source, not local tools, the clock or randomness"
 UNREADABLE: Final = "bodies: some are kept as bytes, because their encoding can't be read here"
@@ -187,10 +190,11 @@ class CassetteRun(ChatRun):
         if one.chunks is not None:
             facts["stream"] = True
             self._add_chunks(number, one.chunks)
+            outcome = self._put_together(number, one.chunks, facts)
         elif not isinstance(outcome, dict):
             facts["wrapped"] = True
             outcome = {"value": outcome}
-        if one.chunks is None:
+        if outcome is not None:
             values["outcome_data"] = value_bytes(outcome)
         if one.error is not None:
             values["error"] = value_bytes(one.error)
@@ -203,4 +207,15 @@ class CassetteRun(ChatRun):
             raise self._root.fail("a run's streams have too many pieces", expected=f"at most {_MAX_CHUNKS}")
         for index, chunk in enumerate(chunks):
             self._add("step_chunk", {"lineage": [number], "index": index}, {"chunk": value_bytes(chunk)})
-            self._minted.learn(lineage_text((number,)), chunk)
+
+    def _put_together(self, number: int, chunks: list[Any], facts: dict[str, Any]) -> dict[str, Any] | None:
+        """The answer that a stream's pieces make, None where they make none that is known."""
+        answer = assembled(deepcopy(chunks))
+        if answer is None:
+            for chunk in chunks:
+                self._minted.learn(lineage_text((number,)), chunk)
+            return None
+        facts["assembled"] = True
+        if answer.partial:
+            facts["partial"] = True
+        return answer.message

@@ -24,6 +24,7 @@ from isotrace.events import datetime_of
 from isotrace.ledger import Ledger
 from isotrace.minted import restore
 from isotrace.models import META_TIME, Erased, TraceRecord, TraceStep
+from isotrace.models.steps import stream_chunks
 from isotrace.plain import from_plain
 from isotrace.record.capture.providers import provider_call
 
@@ -114,8 +115,7 @@ def _servers(record: TraceRecord) -> dict[int, list[str]]:
 def _params(step: TraceStep, record: TraceRecord) -> dict[str, Any]:
     """The params as they were sent."""
     values = (step.params, step.outcome_data, step.context.raw_ids if step.context else None)
-    chunks = step.outcome_data.get("chunks") if isinstance(step.outcome_data, dict) else None
-    if any(isinstance(value, Erased) for value in (*values, *(chunks if isinstance(chunks, list) else ()))):
+    if any(isinstance(value, Erased) for value in (*values, *(stream_chunks(step) or ()))):
         raise RecordGapError(
             "a value was erased, so the call can't be written", run_id=record.run_id, step=step.step_index
         )
@@ -153,9 +153,8 @@ def _usual(step: TraceStep, params: dict[str, Any]) -> list[str]:
     """Where such a request usually goes, the likeliest first."""
     model = quote(str(params.get("model", "")), safe="")
     urls = [url.replace("{model}", model) for url in _USUAL.get(step.skill_name, ())]
-    outcome = step.outcome_data if isinstance(step.outcome_data, dict) else {}
-    chunks = outcome.get("chunks")
-    first = chunks[0] if isinstance(chunks, list) and chunks else outcome
+    chunks = stream_chunks(step)
+    first = chunks[0] if chunks else step.outcome_data
     # Requests to OpenAI and to Anthropic can look alike; their answers don't.
     named = isinstance(first, dict) and str(first.get("type")).startswith(("message", "error"))
     return sorted(urls, key=lambda url: named != url.endswith("/messages"))
@@ -175,15 +174,16 @@ def _sent(operation: str, params: dict[str, Any], servers: list[str]) -> tuple[s
 
 def _response(step: TraceStep, status: int, *, wrapped: bool) -> dict[str, Any]:
     outcome = step.outcome_data if isinstance(step.outcome_data, dict) else {}
+    chunks = stream_chunks(step)
     headers: dict[str, list[str]] = {}
     if outcome.keys() == _HTTP_OUTCOME:
         kept = outcome["headers"] if isinstance(outcome["headers"], dict) else {}
         headers = {name: [str(value)] for name, value in kept.items()}
         status = outcome["status"] if isinstance(outcome["status"], int) else status
         body = _body(outcome["body"])
-    elif isinstance(outcome.get("chunks"), list):
+    elif chunks is not None:
         headers["content-type"] = ["text/event-stream"]
-        body = "".join(map(_event, outcome["chunks"]))
+        body = "".join(map(_event, chunks))
     else:
         headers["content-type"] = ["application/json"]
         body = _json(outcome.get("value") if wrapped else outcome)

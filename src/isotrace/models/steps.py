@@ -35,7 +35,8 @@ class StepContext:
     `start_seq` and `end_seq` are the step's events in the ledger; `raw_ids` maps JSON Pointers
     into params to the provider's own ids; `marks` are reasons why the step may not replay.
     `at_once`: it was awaited, and did not wait for anything. `transport`: how the answer of a captured
-    call came, such as an HTTP status and headers.
+    call came, such as an HTTP status and headers. `chunks`: the pieces of a stream whose outcome is the
+    answer that they make; the outcome of any other stream is its chunks.
     """
 
     kind: str = "tool"
@@ -50,6 +51,7 @@ class StepContext:
     marks: list[str] = field(default_factory=list)
     at_once: bool = False
     transport: dict[str, Any] | None = None
+    chunks: list[Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, all fields."""
@@ -66,6 +68,7 @@ class StepContext:
             "marks": list(self.marks),
             "at_once": self.at_once,
             "transport": shown(self.transport),
+            "chunks": None if self.chunks is None else [shown(chunk) for chunk in self.chunks],
         }
 
     @classmethod
@@ -101,6 +104,7 @@ class StepContext:
             marks=marks,
             at_once=at_once,
             transport=transport,
+            chunks=None if data.get("chunks") is None else [restored(one) for one in fields.list("chunks")],
         )
 
 
@@ -201,3 +205,12 @@ class TraceStep:
             outcome_code=self.outcome_code,
             retry_count=self.retry_count,
         )
+
+
+def stream_chunks(step: TraceStep) -> list[Any] | None:
+    """The pieces of a step that was a stream, None of one that was none."""
+    if step.context is not None and step.context.chunks is not None:
+        return step.context.chunks
+    outcome: Any = step.outcome_data
+    chunks = outcome.get("chunks") if isinstance(outcome, dict) else None
+    return chunks if isinstance(chunks, list) else None

@@ -359,7 +359,27 @@ def find_text(store: TraceStore, name: str, text: str, *, tenant_id: str) -> Era
         ledger = store.ledger(item.summary.run_id, tenant_id=tenant_id)
         for event in ledger.events:
             _find_in_event(found, item.summary.run_id, event, text)
+        _add_pieces(found, item.summary.run_id, ledger)
     return found
+
+
+def _add_pieces(found: Erasure, run_id: str, ledger: Ledger) -> None:
+    """The text of an answer may lie across several pieces of its stream, so they all go with it."""
+    known = found.targets.get(run_id, [])
+    answers = {
+        ledger.events[seq].lineage
+        for seq, name in known
+        if name == "outcome_data" and ledger.events[seq].facts.get("assembled")
+    }
+    if answers:
+        pieces = [
+            (event.seq, "chunk")
+            for event in ledger.events
+            if event.type == "step_chunk"
+            and event.lineage in answers
+            and not isinstance(event.values.get("chunk"), Erased)
+        ]
+        found.targets[run_id] = sorted({*known, *pieces})
 
 
 def _find_in_event(found: Erasure, run_id: str, event: Event, text: str) -> None:
@@ -397,6 +417,9 @@ def _texts(value: Any) -> Iterator[str]:
             yield json.dumps(item)
 
 
+_OF_A_STREAM = frozenset({"outcome_data", "chunk"})
+
+
 def step_values(
     store: TraceStore, name: str, step_index: int, fields: Sequence[str], *, tenant_id: str
 ) -> Erasure:
@@ -407,6 +430,9 @@ def step_values(
         raise UsageError(f"the run has no step {step_index}", run_id=run_id)
     ledger = store.ledger(run_id, tenant_id=tenant_id)
     lineage = ledger.events[rows[0].start_seq].lineage
+    if _OF_A_STREAM.intersection(fields):
+        # Each holds what the other does.
+        fields = [*fields, *_OF_A_STREAM]
     targets = [
         (event.seq, value)
         for event in ledger.events

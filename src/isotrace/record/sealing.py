@@ -11,7 +11,8 @@ from isotrace.errors import CanonicalizationError
 from isotrace.events import Event, lineage_text
 from isotrace.ledger import SealedRun, seal
 from isotrace.minted import MintedIds
-from isotrace.models import Erased
+from isotrace.models import Erased, Lineage
+from isotrace.record.assembly import Answer, StreamedAnswers
 from isotrace.record.lines import JournalContent
 
 KILLED = "the process ended before the run did"
@@ -30,13 +31,12 @@ def seal_journal(content: JournalContent, *, stopped: bool = False) -> SealedRun
 
 
 def finished_events(content: JournalContent, reason: str = KILLED) -> list[Event]:
-    """The journal's events as they go into the ledger: minted ids replaced, costs read out of
-    outcomes, and an end for a run that has none."""
-    minted = MintedIds()
-    kinds: dict[tuple[Any, ...], str] = {}
+    """The journal's events as they go into the ledger: minted ids replaced, streamed answers put
+    together, costs read out of outcomes, and an end for a run that has none."""
+    settling = _Settling()
     events: list[Event] = []
     for event in content.events:
-        events.append(_settle(event, minted, kinds))
+        events.append(settling.settle(event))
         if event.type in _ENDS:
             # A thread may have been about to write when its run ended.
             return events
@@ -51,20 +51,52 @@ def finished_events(content: JournalContent, reason: str = KILLED) -> list[Event
 _ENDS = ("run_finished", "run_aborted")
 
 
-def _settle(event: Event, minted: MintedIds, kinds: dict[tuple[Any, ...], str]) -> Event:
-    lineage = event.lineage
-    if event.type == "step_started":
-        kinds[lineage] = event.facts["kind"]
-        if minted:
-            _replace_minted(event, minted)
-    elif event.type == "step_chunk" and kinds.get(lineage) == "llm":
-        minted.learn(lineage_text(lineage), event.value("chunk"))
-    elif event.type == "step_finished" and kinds.get(lineage) == "llm":
+class _Settling:
+    """Completes the events of one run, one after the other."""
+
+    def __init__(self) -> None:
+        self._minted = MintedIds()
+        self._answers = StreamedAnswers(self._minted)
+        self._started: dict[Lineage, Event] = {}
+
+    def settle(self, event: Event) -> Event:
+        """The event as it goes into the ledger."""
+        lineage = event.lineage
+        if event.type == "step_started":
+            if event.facts["kind"] == "llm":
+                self._started[lineage] = event
+            self._answers.learn()
+            if self._minted:
+                _replace_minted(event, self._minted)
+        elif event.type == "step_chunk" and lineage in self._started:
+            if "captured" in self._started[lineage].facts:
+                self._answers.feed(lineage, event.value("chunk"))
+            else:
+                self._minted.learn(lineage_text(lineage), event.value("chunk"))
+        elif event.type == "step_finished" and lineage in self._started:
+            self._finish(event)
+        return event
+
+    def _finish(self, event: Event) -> None:
+        answer = self._answers.end(event.lineage)
+        if answer is not None:
+            _put_together(event, answer)
         outcome = event.value("outcome_data")
-        minted.learn(lineage_text(lineage), outcome)
+        self._minted.learn(lineage_text(event.lineage), outcome)
         if not event.facts.get("cost_cents") and (cents := cost_of(outcome)):
             event.facts["cost_cents"] = cents
-    return event
+
+
+def _put_together(event: Event, answer: Answer) -> None:
+    """Makes the answer that a stream gave the outcome of its step."""
+    try:
+        data = value_bytes(answer.message)
+    except CanonicalizationError:
+        return  # beyond the limits: its pieces are the outcome
+    event.values["outcome_data"] = data
+    event.facts["assembled"] = True
+    if answer.partial:
+        event.facts["partial"] = True
 
 
 def _replace_minted(event: Event, minted: MintedIds) -> None:

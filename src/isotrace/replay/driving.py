@@ -18,6 +18,7 @@ from isotrace.events import Event, lineage_text
 from isotrace.jsondiff import diff_values
 from isotrace.minted import MintedIds
 from isotrace.models import Erased
+from isotrace.record.assembly import StreamedAnswers
 from isotrace.record.context import Driver, RunInfo, current_branch, reset_all, set_all
 from isotrace.record.edge import Edge
 from isotrace.record.outcomes import rebuild_error
@@ -56,6 +57,7 @@ class Driving:
         self.root_task: asyncio.Task[Any] | None = None
         self.root_cancelled = 0
         self.minted = MintedIds()
+        self.answers = StreamedAnswers(self.minted)
         self.matcher = Matcher(record, self.minted, self.stop)
         self.noted_reads = NotedReads(record, self.marks.append)
         self.info = self._restored_info()
@@ -211,7 +213,9 @@ class Driving:
             message = f"{what} holds an object that was kept by its type's name alone"
             self.stop(findings.record_gap(step.index, step.lineage, message, pointers=[f"/{name}"]))
         value = orjson.loads(data)
-        if step.kind == "llm":
+        if name == "chunk" and step.assembles:
+            self.answers.feed(step.lineage, orjson.loads(data))
+        elif step.kind == "llm":
             self.minted.learn(lineage_text(step.lineage), value)
         if event.facts.get("wrapped"):
             value = value["value"]

@@ -8,6 +8,7 @@ from isotrace.canonical import value_bytes
 from isotrace.events import Event, microseconds_of
 from isotrace.jsondiff import MISSING
 from isotrace.models import Erased, TraceRecord, TraceStep
+from isotrace.models.steps import stream_chunks
 
 
 def events_of(record: TraceRecord) -> list[Event]:
@@ -65,6 +66,10 @@ def _finished(step: TraceStep, position: int) -> Event:
         facts["delivered"] = False
     if context and "closed_early" in context.marks:
         facts |= {"closed_early": True, "delivered": False}
+    if context and context.chunks is not None:
+        facts |= {"stream": True, "assembled": True}
+        if "partial" in context.marks:
+            facts["partial"] = True
     if context and context.at_once:
         facts["at_once"] = True
     values: dict[str, bytes | Erased] = {}
@@ -87,9 +92,9 @@ _BY_AGENT = ("CancelledError", "GeneratorExit")
 
 def _chunks(step: TraceStep, position: int) -> list[Event]:
     """The pieces of a stream; that they came in one go is all that a record without a ledger can say."""
-    outcome = step.outcome_data
-    chunks = outcome.get("chunks") if isinstance(outcome, dict) else None
-    if not isinstance(chunks, list) or not set(outcome or ()) <= {"chunks", "return"}:
+    chunks = stream_chunks(step)
+    kept_apart = step.context is not None and step.context.chunks is not None
+    if chunks is None or not (kept_apart or set(step.outcome_data or ()) <= {"chunks", "return"}):
         return []
     ended = microseconds_of(step.timestamp) + round(step.duration_ms * 1000)
     lineage = _lineage(step, position)

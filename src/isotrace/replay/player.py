@@ -132,6 +132,7 @@ class Player(Driving):
         """The recorded step that this call is. Anything else stops the replay."""
         if self._stop is not None:
             raise self._stop
+        self.answers.learn()
         step = self.matcher.match(spec, branch, args, kwargs)
         if step.chunks and not spec.streams:
             for index in range(len(step.chunks)):

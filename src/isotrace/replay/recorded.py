@@ -50,6 +50,13 @@ class RecordedStep:
         return self.finished is not None and self.finished.facts.get("delivered", True) is not False
 
     @property
+    def assembles(self) -> bool:
+        """Whether the pieces of this stream make an answer, in which its ids stand."""
+        if self.finished is None:
+            return self.kind == "llm" and "captured" in self.started.facts
+        return self.finished.facts.get("assembled") is True
+
+    @property
     def at_once(self) -> bool:
         """Whether it was awaited without waiting for anything, so that its end came without a turn."""
         return self.finished is not None and self.finished.facts.get("at_once") is True

@@ -117,12 +117,18 @@ class ServedStream:
     def _end(self) -> Any:
         finished = self._step.finished
         assert finished is not None
+        self._learn()
         if finished.facts["status"] == "failure" and "error" in finished.values:
             raise self._player.error(self._spec, self._step, self._thrown)
-        outcome = finished.value("outcome_data")
-        if self._step.kind == "llm":
-            self._player.minted.learn(lineage_text(self._step.lineage), outcome)
+        outcome = None if self._step.assembles else finished.value("outcome_data")
         return from_plain(outcome["return"]) if isinstance(outcome, dict) and "return" in outcome else None
+
+    def _learn(self) -> None:
+        """Takes in the ids of what the stream gave, as a whole."""
+        finished = self._step.finished
+        if self._step.kind == "llm" and finished is not None:
+            self._player.answers.end(self._step.lineage)
+            self._player.minted.learn(lineage_text(self._step.lineage), finished.value("outcome_data"))
 
     def abandoned(self) -> None:
         """The run ended while the code still held the stream."""
@@ -134,6 +140,7 @@ class ServedStream:
         if self not in player.streams:
             return
         player.streams.discard(self)
+        self._learn()
         for index in range(self._seen, len(step.chunks)):
             player.scheduler.served((step.lineage, index))
         player.scheduler.served((step.lineage, "end"))
