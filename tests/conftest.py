@@ -27,8 +27,10 @@ TOOLS = (
     "openai",
     "opentelemetry",
     "pydantic",
+    "requests",
     "rfc8785",
     "trio",
+    "urllib3",
     "uvloop",
     "yaml",
 )

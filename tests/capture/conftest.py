@@ -6,11 +6,16 @@ import sys
 from collections.abc import Iterator
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from isotrace.record import instrument
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.record.lab import Lab, Taken
 
 
 @pytest.fixture
@@ -27,6 +32,30 @@ def captured() -> Iterator[None]:
     restore = instrument()
     yield
     restore()
+
+
+@pytest.fixture
+def replays_offline(lab: Lab, server: Any) -> Callable[[Callable[..., Any]], Taken]:
+    """Records an agent, stops the server, and replays it: the same value and not one request."""
+
+    def assert_replays_offline(
+        agent: Callable[..., Any], told: Callable[[Any], Any] = lambda value: value
+    ) -> Taken:
+        taken = lab.record(agent)
+        if taken.error is not None:
+            raise taken.error
+        assert taken.grade == "replayable"
+        asked = len(server.asked)
+        assert asked, "the server was asked while recording"
+        server.stop()
+        result = lab.replay(taken, agent)
+        assert (str(result.verdict), result.divergences, result.error) == ("MATCH", [], None)
+        assert told(result.value) == told(taken.value)
+        served = (len(server.asked), result.receipt.blocked, result.receipt.served)
+        assert served == (asked, 0, len(taken.steps))
+        return taken
+
+    return assert_replays_offline
 
 
 def _server_module() -> Any:

@@ -62,8 +62,36 @@ class _Handler(BaseHTTPRequestHandler):
             "/v1/bytes": lambda: self.answer(200, bytes(range(256)), "application/octet-stream"),
             "/v1/slow": lambda: time.sleep(0.5),
             "/v1/torn": self.torn,
+            "/v1/chunks": self.chunks,
         }
         pages.get(self.path.partition("?")[0], lambda: self.answer(404, b'{"error": "no such page"}'))()
+
+    def chunks(self) -> None:
+        """An answer in three chunks, the last of which is none where it is asked to be broken."""
+        self.send_response(200)
+        self.send_header("content-type", "application/octet-stream")
+        self.send_header("transfer-encoding", "chunked")
+        self.end_headers()
+        broken = "broken" in self.path
+        for part in (b"one", b"and two", b"" if broken else b"three"):
+            self.wfile.write(b"%x\r\n%b\r\n" % (len(part) or 99, part))
+            self.wfile.flush()
+            time.sleep(0.002)
+        if broken:
+            self.close_connection = True
+        else:
+            self.wfile.write(b"0\r\n\r\n")
+
+    def sent(self) -> bytes:
+        """The body of the request."""
+        if self.headers.get("transfer-encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("content-length", 0)))
+        parts = []
+        while size := int(self.rfile.readline(), 16):
+            parts.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(parts)
 
     def torn(self) -> None:
         """Begins an answer and does not go on."""
@@ -77,7 +105,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.server.asked.append(self.path)
-        body = self.rfile.read(int(self.headers.get("content-length", 0)))
+        body = self.sent()
         if self.server.fail_next:
             self.server.fail_next -= 1
             self.answer(429, b'{"error": {"message": "slow down", "type": "rate_limit"}}', retry_after="0")

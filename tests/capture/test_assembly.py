@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from isotrace.hashing import outcome_digest
 from isotrace.minted import MintedIds
 from isotrace.record.assembly import Assembler, StreamedAnswers, assembled
-from isotrace.record.capture.http import EventSplitter
+from isotrace.record.capture.splitters import EventSplitter
 
 _CASSETTES = Path(__file__).parents[2] / "../shared/data/vcr/pydantic_ai/models/cassettes"
 _BEGUN = {"status": 200}

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isotrace.record.capture.http import (
-    EventSplitter,
-    asked,
-    failure,
-    read_body,
-    transport,
-    write_body,
-    write_event,
-)
+from isotrace.record.capture.http import asked, failure, pieces, read_body, transport, write_body
+from isotrace.record.capture.splitters import EventSplitter, write_event, write_line
 
 
 @pytest.mark.parametrize(
@@ -100,6 +94,84 @@ def test_bodies_are_values_and_come_back(data: bytes, content_type: str, value: 
     read = read_body(data, content_type)
     assert (read, type(read)) == (value, type(value))
     assert read_body(write_body(read), content_type) == read
+
+
+MULTIPART = (
+    b'--B\r\nContent-Disposition: form-data; name="a"\r\n\r\n1\r\n'
+    b'--B\r\nContent-Disposition: form-data; name="client_secret"\r\n\r\nsk-1\r\n'
+    b'--B\r\nContent-Type: multipart/mixed; boundary="C"\r\n\r\n--C\r\n\r\nin\r\n--C--\r\n'
+    b"--B--\r\n"
+)
+
+
+def sent(body: bytes, **headers: str) -> Any:
+    """What the params keep of a body."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return asked("POST", "https://x.example/", named, body).params["body"]
+
+
+@pytest.mark.parametrize("boundary", ["B", "----1f0c", "a=b'c"])
+def test_a_multipart_body_is_its_parts(boundary: str) -> None:
+    body = MULTIPART.replace(b"--B", b"--" + boundary.encode())
+    assert sent(body, content_type=f'multipart/form-data; boundary="{boundary}"') == {
+        "parts": [
+            {"headers": {"content-disposition": 'form-data; name="a"'}, "body": "1"},
+            {"headers": {"content-disposition": 'form-data; name="client_secret"'}, "body": "***"},
+            {
+                "headers": {"content-type": "multipart/mixed"},
+                "body": {"parts": [{"headers": {}, "body": "in"}]},
+            },
+        ]
+    }
+
+
+@pytest.mark.parametrize("body", [MULTIPART[:-4], b"x" + MULTIPART, b"--B\n\n1\n--B--\n"])
+def test_what_only_says_to_be_multipart_stays_as_it_is(body: bytes) -> None:
+    assert sent(body, content_type="multipart/form-data; boundary=B") == body
+
+
+def test_of_a_form_the_secrets_are_hidden_and_of_a_packed_body_the_time() -> None:
+    form = b"grant_type=client_credentials&client_secret=sk-1&user=ada"
+    kept = "grant_type=client_credentials&client_secret=***&user=ada"
+    assert sent(form, content_type="application/x-www-form-urlencoded") == kept
+    packed = [gzip.compress(b'{"a": 1}', mtime=time) for time in (1, 2)]
+    assert packed[0] != packed[1]
+    for body in packed:
+        assert sent(body, content_type="application/json", content_encoding="gzip") == {"a": 1}
+    assert sent(b"no", content_encoding="gzip") == b"no"
+
+
+# --- pieces of streams ----------------------------------------------------------------------
+
+
+def frame(payload: bytes) -> bytes:
+    return (len(payload) + 16).to_bytes(4, "big") + bytes(8) + payload + bytes(4)
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 1000])
+@pytest.mark.parametrize(
+    ("kind", "data", "values"),
+    [
+        ("application/x-ndjson; charset=utf-8", b'{"a": 1}\n\n\ntext\r\n[2]', [{"a": 1}, "text", [2]]),
+        (
+            "application/vnd.amazon.eventstream",
+            frame(b"a") + frame(b"") + b"\0\0",
+            [frame(b"a"), frame(b""), b"\0\0"],
+        ),
+        ("text/plain", b"one\n\ntwo", ["one\n\ntwo"]),
+        ("application/octet-stream", b"", [None]),
+    ],
+)
+def test_a_stream_is_cut_where_its_pieces_end(kind: str, data: bytes, values: list[Any], size: int) -> None:
+    found = list(pieces((data[start : start + size] for start in range(0, len(data), size)), kind))
+    assert [value for value, _ in found] == values
+    assert b"".join(raw for _, raw in found) == data
+
+
+def test_lines_come_back() -> None:
+    for value in ({"a": [1, "ü"]}, "text"):
+        line = write_line(value)
+        assert list(pieces([line], "application/x-ndjson")) == [(value, line)]
 
 
 # --- server-sent events -------------------------------------------------------------------

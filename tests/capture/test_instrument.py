@@ -8,6 +8,7 @@ import textwrap
 from pathlib import Path
 
 import httpx
+import pytest
 
 from isotrace.record import instrument
 
@@ -46,11 +47,39 @@ def test_a_library_that_is_imported_later_is_captured_then() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_version_that_is_built_otherwise_is_named_and_the_program_goes_on(tmp_path: Path) -> None:
-    (tmp_path / "httpx.py").write_text("__version__ = '9.0'\nanswer = 42\n")
-    done = run("import isotrace; isotrace.instrument(); import httpx; print(httpx.answer)", path=tmp_path)
+OLD_POOLS = """
+class HTTPConnectionPool:
+    def _make_request(self, conn, method, url, timeout=None, chunked=False, **httplib_request_kw): ...
+class HTTPSConnectionPool(HTTPConnectionPool):
+    def _prepare_proxy(self, conn): ...
+"""
+
+
+@pytest.mark.parametrize(
+    ("library", "files"),
+    [
+        ("httpx", {"__init__.py": ""}),
+        ("httpx2", {"__init__.py": "class Client: ...\nclass AsyncClient: ...\n"}),
+        ("urllib3", {"__init__.py": "from urllib3 import connectionpool\n", "connectionpool.py": OLD_POOLS}),
+    ],
+)
+def test_a_version_that_is_built_otherwise_is_named_and_the_program_goes_on(
+    tmp_path: Path, library: str, files: dict[str, str]
+) -> None:
+    for name, text in {
+        **files,
+        "__init__.py": files["__init__.py"] + "__version__, answer = '0.9', 42\n",
+    }.items():
+        (tmp_path / library / name).parent.mkdir(exist_ok=True)
+        (tmp_path / library / name).write_text(text)
+    done = run(
+        f"import isotrace; isotrace.instrument(); import {library} as it; print(it.answer)", path=tmp_path
+    )
     assert (done.returncode, done.stdout) == (0, "42\n")
-    assert "RecordingWarning: httpx 9.0 is not captured, its calls are none of the run's steps" in done.stderr
+    assert (
+        f"RecordingWarning: {library} 0.9 is not captured, its calls are none of the run's steps"
+        in done.stderr
+    )
 
 
 def test_a_library_that_fails_to_import_fails_as_ever(tmp_path: Path) -> None:

@@ -19,7 +19,11 @@ from typing import Any
 from isotrace.record import sources
 from isotrace.record.warned import warn
 
-CAPTURES = {"httpx": f"{__name__}.httpx", "httpx2": f"{__name__}.httpx"}
+CAPTURES = {
+    "httpx": f"{__name__}.httpx",
+    "httpx2": f"{__name__}.httpx",
+    "urllib3": f"{__name__}.urllib3",
+}
 """The capture of each library, by the library's import name."""
 
 

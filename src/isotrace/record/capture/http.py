@@ -6,20 +6,23 @@ that a program reads to decide something. Credentials in an address or a header 
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+import zlib
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
+from http import HTTPStatus
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
-import orjson
-
 from isotrace.canonical import parse_json
 from isotrace.errors import IsotraceError
+from isotrace.record.capture.multipart import read_multipart
 from isotrace.record.capture.providers import provider_call
-from isotrace.record.capture.urls import without_secrets
+from isotrace.record.capture.splitters import EVENT_STREAM, json_bytes, splitter_of, write_piece
+from isotrace.record.capture.urls import form_without_secrets, without_secrets
+from isotrace.record.edge import Edge, Exchange, edge
 from isotrace.record.outcomes import status_outcome
-from isotrace.record.spec import Effect
+from isotrace.record.spec import Effect, Shape
 
 _KEPT_HEADERS: Final = frozenset(
     {
@@ -41,7 +44,8 @@ _TEXT = re.compile(
     r"^(text/|application/(xml|javascript|x-www-form-urlencoded|graphql|yaml|x-yaml|toml))|\+xml|charset="
 )
 _JSON = re.compile(r"^application/(json|[\w.+-]+\+json)\b")
-EVENT_STREAM: Final = "text/event-stream"
+_FORM: Final = "application/x-www-form-urlencoded"
+_MAX_UNPACKED: Final = 64 * 1024 * 1024
 
 
 class Asked(NamedTuple):
@@ -57,7 +61,7 @@ class Asked(NamedTuple):
 def asked(method: str, url: str, headers: Mapping[str, str], body: bytes) -> Asked:
     """What a request asks. `headers` have lower-case names."""
     parts = urlsplit(url)
-    content = read_body(body, headers.get("content-type", ""))
+    content = _asked_body(body, headers)
     call = provider_call(method, url, content)
     if call is not None:
         streams = call.params.get("stream") is True or "stream" in parts.path
@@ -70,10 +74,63 @@ def asked(method: str, url: str, headers: Mapping[str, str], body: bytes) -> Ask
     return Asked(name, "http", "read" if method in _READ else "write", params, streams)
 
 
-def transport(status: int, headers: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    """How an answer came: its status, and those headers that a program may decide by."""
+def _asked_body(body: bytes, headers: Mapping[str, str]) -> Any:
+    """What a request sends, without what is made anew each time: a boundary, the time in a gzip header."""
+    kind = headers.get("content-type", "")
+    if headers.get("content-encoding", "").lower() == "gzip":
+        body = _unpacked(body)
+    parts = read_multipart(body, kind, read_body)
+    if parts is not None:
+        return parts
+    content = read_body(body, kind)
+    return form_without_secrets(content) if isinstance(content, str) and kind.startswith(_FORM) else content
+
+
+def _unpacked(data: bytes) -> bytes:
+    unpacker = zlib.decompressobj(wbits=31)
+    try:
+        unpacked = unpacker.decompress(data, _MAX_UNPACKED)
+    except zlib.error:
+        return data
+    return unpacked if unpacker.eof and not unpacker.unused_data else data
+
+
+def edge_of(
+    library: str,
+    asked: Asked,
+    shapes: tuple[Shape, Shape],
+    raises: tuple[type[BaseException], ...],
+) -> Edge:
+    """The edge that a request is made at. `shapes`: that of a whole answer, that of a stream."""
+    shape = shapes[1] if asked.streams else shapes[0]
+    return edge(library, asked.name, asked.kind, asked.effect, shape, raises)
+
+
+def transport(
+    status: int,
+    headers: Iterable[tuple[str, str]],
+    *,
+    reason: str | None = None,
+    version: str = "HTTP/1.1",
+) -> dict[str, Any]:
+    """How an answer came: its status, and those headers that a program may decide by; the reason phrase
+    and the protocol's version where they are not the usual ones."""
     kept = [[name.lower(), value] for name, value in headers if name.lower() in _KEPT_HEADERS]
-    return {"status": status, "headers": kept}
+    said: dict[str, Any] = {"status": status, "headers": kept}
+    if reason is not None and (status, reason) != (200, "OK"):
+        said["reason"] = reason
+    if version != "HTTP/1.1":
+        said["version"] = version
+    return said
+
+
+def reason_of(transport: Mapping[str, Any]) -> str:
+    """The reason phrase of an answer that is served."""
+    try:
+        usual = HTTPStatus(transport["status"]).phrase
+    except ValueError:
+        usual = ""
+    return str(transport.get("reason", usual))
 
 
 def failure(status: int) -> tuple[str, str] | None:
@@ -107,81 +164,78 @@ def write_body(value: Any) -> bytes:
         return b""
     if isinstance(value, bytes):
         return value
-    return value.encode() if isinstance(value, str) else _json(value)
+    return value.encode() if isinstance(value, str) else json_bytes(value)
 
 
-def _json(value: Any) -> bytes:
-    try:
-        return orjson.dumps(value)
-    except TypeError:  # an integer beyond 64 bits
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+# --- answers ------------------------------------------------------------------------------
+
+_NO_TRANSPORT: Final[Mapping[str, Any]] = {"status": 200, "headers": []}
 
 
-# --- server-sent events -------------------------------------------------------------------
-
-_EVENT_END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
-
-
-class EventSplitter:
-    """Cuts a stream of bytes into server-sent events (HTML Living Standard, section 9.2), each with
-    the very bytes that it came in."""
-
-    def __init__(self) -> None:
-        self._blank = b""
-        self._rest = b""
-
-    def feed(self, data: bytes) -> Iterator[tuple[dict[str, Any], bytes]]:
-        """The events that these bytes complete."""
-        self._rest += data
-        while (end := _EVENT_END.search(self._rest)) is not None:
-            raw, self._rest = self._rest[: end.end()], self._rest[end.end() :]
-            if raw.strip():
-                yield _event(raw[: end.start()]), self._blank + raw
-                self._blank = b""
-            else:
-                self._blank += raw
-
-    def end(self) -> Iterator[tuple[dict[str, Any], bytes]]:
-        """What was left without a blank line after it."""
-        rest, self._rest = self._rest, b""
-        if rest.strip():
-            yield _event(rest), self._blank + rest
+def came(exchange: Exchange) -> Mapping[str, Any]:
+    """How the answer of an exchange came, a plain 200 where nothing is known of it."""
+    return exchange.transport or _NO_TRANSPORT
 
 
-def _event(block: bytes) -> dict[str, Any]:
-    event: dict[str, Any] = {}
-    data: list[str] = []
-    for line in block.decode(errors="replace").splitlines():
-        name, _, value = line.partition(":")
-        value = value.removeprefix(" ")
-        if name == "data":
-            data.append(value)
-        elif name:
-            event[name] = value
-    if data:
-        text = "\n".join(data)
-        event["data"] = _json_or_text(text)
-    elif not event:
-        event["comment"] = block.decode(errors="replace")
-    return event
+def kind_of(exchange: Exchange) -> str:
+    """The content type of an answer."""
+    return next((str(value) for name, value in came(exchange)["headers"] if name == "content-type"), "")
 
 
-def _json_or_text(text: str) -> Any:
-    if text[:1] in "{[":
-        try:
-            return parse_json(text)
-        except IsotraceError:
-            pass
-    return text
+def note(exchange: Exchange, status: int, headers: Iterable[tuple[str, str]], **said: Any) -> None:
+    """Notes how an answer came, as `transport` takes it, and whether it says that the call failed."""
+    exchange.transport = transport(status, headers, **said)
+    exchange.failure = failure(status)
 
 
-def write_event(event: Mapping[str, Any]) -> bytes:
-    """An event as it goes over the wire again."""
-    if "comment" in event:
-        return str(event["comment"]).encode() + b"\n\n"
-    lines = [f"{name}: {value}" for name, value in event.items() if name != "data"]
-    if "data" in event:
-        data = event["data"]
-        text = data if isinstance(data, str) else _json(data).decode()
-        lines += [f"data: {line}" for line in text.split("\n")]
-    return ("\n".join(lines) + "\n\n").encode()
+def outcome(asked: Asked, exchange: Exchange, data: bytes) -> Any:
+    """The body of a whole answer as a value."""
+    value = read_body(data, kind_of(exchange))
+    if asked.kind != "llm" and not isinstance(value, str | bytes) and write_body(value) != data:
+        # Served to the letter: a program may look at the text itself.
+        assert exchange.transport is not None
+        exchange.transport["text"] = data.decode()
+    return value
+
+
+def served_body(exchange: Exchange, outcome: Any) -> bytes:
+    """The bytes of a whole answer that is served."""
+    text = came(exchange).get("text")
+    return text.encode() if isinstance(text, str) else write_body(outcome)
+
+
+# --- streams ------------------------------------------------------------------------------
+
+
+def pieces(parts: Iterable[bytes], kind: str) -> Iterator[tuple[Any, bytes]]:
+    """The pieces of a streamed body, each as a value and with the very bytes that it came in; of a body
+    that has none, all of it."""
+    splitter = splitter_of(kind)
+    if splitter is None:
+        data = b"".join(parts)
+        yield read_body(data, kind), data
+        return
+    for data in parts:
+        yield from splitter.feed(data)
+    yield from splitter.end()
+
+
+async def apieces(parts: AsyncIterable[bytes], kind: str) -> AsyncIterator[tuple[Any, bytes]]:
+    """The same for an asynchronous stream."""
+    splitter = splitter_of(kind)
+    if splitter is None:
+        data = b"".join([part async for part in parts])
+        yield read_body(data, kind), data
+        return
+    async for data in parts:
+        for found in splitter.feed(data):
+            yield found
+    for found in splitter.end():
+        yield found
+
+
+def writer(exchange: Exchange, raws: deque[bytes], *, live: bool) -> Callable[[Any], bytes]:
+    """What makes bytes of a piece: those that it came in, or such as mean the same when it is served."""
+    if live:
+        return lambda _: raws.popleft()
+    return write_piece(kind_of(exchange)) or write_body

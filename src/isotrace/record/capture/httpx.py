@@ -8,15 +8,16 @@ the request asked for a stream.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 
 from isotrace.record.capture import http
 from isotrace.record.capture.about import About
 from isotrace.record.context import Branch, current_branch
-from isotrace.record.edge import Exchange, edge
+from isotrace.record.edge import Edge, Exchange
 from isotrace.record.patches import patch
+from isotrace.record.spec import Shape
 
 ABOUT = About(
     libraries="httpx and httpx2, and with them the SDKs of OpenAI, Anthropic, Mistral and Google",
@@ -40,8 +41,7 @@ def install(library: Any) -> list[Callable[[], None]]:
 class _Capture:
     """What both kinds of client share. One for each library: their classes differ."""
 
-    shape_plain: Any
-    shape_stream: Any
+    shapes: tuple[Shape, Shape]
 
     def __init__(self, library: Any) -> None:
         self.library = library
@@ -54,27 +54,30 @@ class _Capture:
     def asked(self, request: Any, body: bytes) -> http.Asked:
         return http.asked(request.method, str(request.url), dict(request.headers.items()), body)
 
-    def edge(self, asked: http.Asked) -> Any:
-        shape = self.shape_stream if asked.streams else self.shape_plain
-        return edge(self.library.__name__, asked.name, asked.kind, asked.effect, shape, self.raises)
+    def edge(self, asked: http.Asked) -> Edge:
+        return http.edge_of(self.library.__name__, asked, self.shapes, self.raises)
 
     def note(self, exchange: Exchange, response: Any) -> None:
-        exchange.transport = http.transport(response.status_code, response.headers.multi_items())
-        exchange.failure = http.failure(response.status_code)
-
-    def outcome(self, asked: http.Asked, exchange: Exchange, data: bytes, response: Any) -> Any:
-        value = http.read_body(data, response.headers.get("content-type", ""))
-        if asked.kind != "llm" and not isinstance(value, str | bytes) and http.write_body(value) != data:
-            # Served to the letter: a program may look at the text itself.
-            assert exchange.transport is not None
-            exchange.transport["text"] = data.decode()
-        return value
+        said = response.extensions.get("reason_phrase")
+        http.note(
+            exchange,
+            response.status_code,
+            response.headers.multi_items(),
+            reason=said.decode("ascii", "ignore") if isinstance(said, bytes) else None,
+            version=response.http_version,
+        )
 
     def response(self, client: Any, request: Any, exchange: Exchange, stream: Any) -> Any:
         """The library's own response, as the client would have made it."""
-        transport = exchange.transport or {"status": 200, "headers": []}
+        transport = http.came(exchange)
         headers = [(name, value) for name, value in transport["headers"]]
-        response = self.library.Response(transport["status"], headers=headers, request=request, stream=stream)
+        response = self.library.Response(
+            transport["status"],
+            headers=headers,
+            request=request,
+            stream=stream,
+            extensions=_extensions(transport),
+        )
         response.default_encoding = client._default_encoding
         response.elapsed = timedelta()
         return response
@@ -100,21 +103,12 @@ class _Capture:
         response._decoder = self.library._decoders.IdentityDecoder()
         return response
 
-    def writer(self, exchange: Exchange, raws: deque[bytes], *, live: bool) -> Callable[[Any], bytes]:
-        """What makes bytes of a piece: those that it came in, or such as mean the same when it is served."""
-        if live:
-            return lambda _: raws.popleft()
-        headers = dict((exchange.transport or {}).get("headers", ()))
-        is_events = str(headers.get("content-type", "")).startswith(http.EVENT_STREAM)
-        return http.write_event if is_events else http.write_body
-
     def body(self, exchange: Exchange, outcome: Any) -> Any:
-        text = (exchange.transport or {}).get("text")
-        return self.library.ByteStream(text.encode() if isinstance(text, str) else http.write_body(outcome))
+        return self.library.ByteStream(http.served_body(exchange, outcome))
 
 
 class _Sync(_Capture):
-    shape_plain, shape_stream = "call", "stream"
+    shapes = ("call", "stream")
 
     def wrap(self, plain: Callable[..., Any]) -> Callable[..., Any]:
         def _send_single_request(client: Any, request: Any) -> Any:
@@ -143,7 +137,7 @@ class _Sync(_Capture):
                 response.stream.close()
             self.read(response, raw)
             live.append(response)
-            return self.outcome(asked, exchange, _decoded(self.library, response, raw), response)
+            return http.outcome(asked, exchange, _decoded(self.library, response, raw))
 
         exchange = Exchange(asked.params, real)
         outcome = branch.driver.call(self.edge(asked), branch, (exchange,), {})
@@ -162,7 +156,7 @@ class _Sync(_Capture):
             source = self.reader(response)
             try:
                 yield {"status": response.status_code}  # the answer has begun
-                for piece, raw in _pieces(source):
+                for piece, raw in http.pieces(source.iter_bytes(), http.kind_of(exchange)):
                     raws.append(raw)
                     yield piece
             finally:
@@ -171,12 +165,12 @@ class _Sync(_Capture):
         exchange = Exchange(asked.params, real)
         pieces = branch.driver.stream(self.edge(asked), branch, (exchange,), {})
         next(pieces)
-        stream = _stream_class(self.library)(pieces, self.writer(exchange, raws, live=bool(live)))
+        stream = _stream_class(self.library)(pieces, http.writer(exchange, raws, live=bool(live)))
         return self.streamed(live[0], stream) if live else self.response(client, request, exchange, stream)
 
 
 class _Async(_Capture):
-    shape_plain, shape_stream = "acall", "astream"
+    shapes = ("acall", "astream")
 
     def wrap(self, plain: Callable[..., Any]) -> Callable[..., Any]:
         async def _send_single_request(client: Any, request: Any) -> Any:
@@ -205,7 +199,7 @@ class _Async(_Capture):
                 await response.stream.aclose()
             self.read(response, raw)
             live.append(response)
-            return self.outcome(asked, exchange, _decoded(self.library, response, raw), response)
+            return http.outcome(asked, exchange, _decoded(self.library, response, raw))
 
         exchange = Exchange(asked.params, real)
         outcome = await branch.driver.acall(self.edge(asked), branch, (exchange,), {})
@@ -224,7 +218,7 @@ class _Async(_Capture):
             source = self.reader(response)
             try:
                 yield {"status": response.status_code}  # the answer has begun
-                async for piece, raw in _apieces(source):
+                async for piece, raw in http.apieces(source.aiter_bytes(), http.kind_of(exchange)):
                     raws.append(raw)
                     yield piece
             finally:
@@ -233,7 +227,7 @@ class _Async(_Capture):
         exchange = Exchange(asked.params, real)
         pieces = branch.driver.astream(self.edge(asked), branch, (exchange,), {})
         await anext(pieces)
-        stream = _astream_class(self.library)(pieces, self.writer(exchange, raws, live=bool(live)))
+        stream = _astream_class(self.library)(pieces, http.writer(exchange, raws, live=bool(live)))
         return self.streamed(live[0], stream) if live else self.response(client, request, exchange, stream)
 
 
@@ -243,30 +237,10 @@ def _decoded(library: Any, response: Any, raw: bytes) -> bytes:
     return bytes(copy.content)
 
 
-def _pieces(response: Any) -> Iterator[tuple[Any, bytes]]:
-    kind = response.headers.get("content-type", "")
-    if not kind.startswith(http.EVENT_STREAM):
-        data = b"".join(response.iter_bytes())
-        yield http.read_body(data, kind), data
-        return
-    splitter = http.EventSplitter()
-    for data in response.iter_bytes():
-        yield from splitter.feed(data)
-    yield from splitter.end()
-
-
-async def _apieces(response: Any) -> AsyncIterator[tuple[Any, bytes]]:
-    kind = response.headers.get("content-type", "")
-    if not kind.startswith(http.EVENT_STREAM):
-        data = b"".join([part async for part in response.aiter_bytes()])
-        yield http.read_body(data, kind), data
-        return
-    splitter = http.EventSplitter()
-    async for data in response.aiter_bytes():
-        for found in splitter.feed(data):
-            yield found
-    for found in splitter.end():
-        yield found
+def _extensions(transport: Mapping[str, Any]) -> dict[str, bytes]:
+    """What the library keeps beside an answer: the protocol's version, and the reason phrase."""
+    version = str(transport.get("version", "HTTP/1.1"))
+    return {"http_version": version.encode(), "reason_phrase": http.reason_of(transport).encode()}
 
 
 def _stream_class(library: Any) -> Any:

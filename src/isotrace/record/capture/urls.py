@@ -31,6 +31,11 @@ def without_secrets(url: str) -> str:
     return head + question + _parameters(query) + mark + _parameters(fragment)
 
 
+def form_without_secrets(text: str) -> str:
+    """A form's fields (`name=value&…`) with `***` in place of the secret ones' values."""
+    return _parameters(text)
+
+
 def _parameters(text: str) -> str:
     return "".join(_parameter(part) for part in re.split(r"([&;])", text))
 
