@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+
+from isotrace.cli.restarting import restart_with_hash_seed
+
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one command. Returns its exit code: 0 done or match, 1 diverged, 2 invalid record, bad usage
     or another error, 125 inconclusive, 130 interrupted."""
+    if argv is None and sys.argv[1:2] == ["run"]:
+        restart_with_hash_seed()
     # Imported here: `isotrace.cli.render` and other rooms inside can then be imported without click.
     from isotrace.cli.app import app  # noqa: PLC0415 - start-up time
 

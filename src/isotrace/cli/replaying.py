@@ -18,6 +18,7 @@ from isotrace import errors
 from isotrace.compare import Code, Divergence, Severity, Verdict
 from isotrace.errors import IsotraceError, ReplayError
 from isotrace.operations import open_store, replay_again
+from isotrace.record.sources.seeds import adopt_hash_seed
 from isotrace.replay import guard_process
 
 _ERROR_FIELDS = ("where", "pointer", "run_id", "step", "expected", "got", "nearest", "hint")
@@ -53,9 +54,16 @@ def _divergence(data: dict[str, Any]) -> Divergence:
 
 
 def replay_in_child(
-    run_id: str, *, store_url: str | None, tenant: str, entry: str | None, mode: str
+    run_id: str,
+    *,
+    store_url: str | None,
+    tenant: str,
+    entry: str | None,
+    mode: str,
+    environment: dict[str, str] | None = None,
 ) -> Replayed:
-    """Replays a stored run in a process of its own. What the agent prints goes to stderr.
+    """Replays a stored run in a process of its own, with this environment, else the one that is here. What
+    the agent prints goes to stderr.
 
     Raises what the replay raised, and `ReplayError` if the child ended without a result.
     """
@@ -69,6 +77,7 @@ def replay_in_child(
             stdin=subprocess.PIPE,
             stdout=2,
             pass_fds=[writing],
+            env=environment,
         ) as child,
     ):
         os.close(writing)
@@ -118,6 +127,7 @@ def _child(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _main(writing: int) -> None:
+    adopt_hash_seed()
     request = json.loads(sys.stdin.buffer.read())
     try:
         answer = _child(request)

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from isotrace.operations.runs import list_runs as list_runs
     from isotrace.operations.runs import moment as moment
     from isotrace.operations.runs import show as show
+    from isotrace.operations.surroundings import replay_environment as replay_environment
 
 _HOMES = {
     "comparing": "compare_stored diff",
@@ -59,6 +60,7 @@ _HOMES = {
     "programs": "RecordedHere exit_code program_entry record_program recorded_here replay_again",
     "replaying": "areplay replay",
     "runs": "Selection find_run key_values list_all list_runs moment show",
+    "surroundings": "replay_environment",
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
 

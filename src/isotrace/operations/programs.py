@@ -19,6 +19,7 @@ from isotrace.record.capture import instrument
 from isotrace.record.context import Driver, Opener, RunInfo, run_opener
 from isotrace.record.runs import Run, provisional_run, run, set_program
 from isotrace.record.sealer import observed
+from isotrace.record.sources import seeds
 from isotrace.record.spec import SkillSpec
 from isotrace.replay import ReplayResult, named_function
 
@@ -77,7 +78,9 @@ def record_program(entry: Mapping[str, Any], *, agent_id: str | None = None) -> 
     What the program calls outside of the runs that it opens makes a run of its own, named by the program.
     With `agent_id` the whole program is one run of that agent, and its runs are nested in it.
     """
+    entry = {**entry, "seeds": seeds.fresh_seeds()}
     restore = instrument()
+    seeds.plant(entry)
     try:
         with _whole(entry, agent_id) as whole:
             try:
@@ -88,6 +91,7 @@ def record_program(entry: Mapping[str, Any], *, agent_id: str | None = None) -> 
             whole.add_metadata(exit_code=0)
     finally:
         restore()
+        seeds.uproot()
         set_program(None)
 
 
@@ -142,6 +146,7 @@ def replayable_program(entry: Mapping[str, Any], run_id: str) -> Callable[[], No
         if Path(folder).is_dir():
             os.chdir(folder)
         token = run_opener.set(_FirstRun(run_opener.get()))
+        seeds.plant(entry)
         agent_id = entry.get("agent")
         try:
             with nullcontext() if agent_id is None else run(str(agent_id), input=_input(entry)):
@@ -150,6 +155,7 @@ def replayable_program(entry: Mapping[str, Any], run_id: str) -> Callable[[], No
             pass
         finally:
             run_opener.reset(token)
+            seeds.uproot()
 
     setattr(program, OPENS_RUN, True)
     return program

@@ -6,7 +6,7 @@ import click
 
 from isotrace.cli.face import Face, with_face
 from isotrace.cli.replaying import replay_in_child
-from isotrace.operations import show
+from isotrace.operations import replay_environment, show
 
 
 @click.command("replay")
@@ -28,8 +28,14 @@ def command(face: Face, run: str, entry: str | None, mode: str) -> int:
     """
     with face.store() as store:
         record = show(store, run, tenant_id=face.tenant)
+        environment = replay_environment(store, record)
     result = replay_in_child(
-        record.run_id, store_url=face.store_url, tenant=face.tenant, entry=entry, mode=mode
+        record.run_id,
+        store_url=face.store_url,
+        tenant=face.tenant,
+        entry=entry,
+        mode=mode,
+        environment=environment,
     )
     if face.json:
         face.print_json(result.data)

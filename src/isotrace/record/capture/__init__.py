@@ -23,6 +23,7 @@ CAPTURES = {
     "httpx": f"{__name__}.httpx",
     "httpx2": f"{__name__}.httpx",
     "urllib3": f"{__name__}.urllib3",
+    "numpy.random": "isotrace.record.sources.numpy_random",
 }
 """The capture of each library, by the library's import name."""
 

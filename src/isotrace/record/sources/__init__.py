@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from isotrace.record.sources import uuids, wall_clock
+from isotrace.record.sources import entropy, uuids, wall_clock
 
 
 class _State:
@@ -25,12 +25,13 @@ _state = _State()
 
 
 def control() -> Callable[[], None]:
-    """Notes what runs of this process read from now on, and serves it in their replays: the wall clock and
-    fresh UUIDs. Gives the way back; calling that twice is fine."""
+    """Notes what runs of this process read from now on, and serves it in their replays: the wall clock,
+    fresh UUIDs, and the entropy of generators that are made without a seed. Gives the way back; calling
+    that twice is fine."""
     with _state.lock:
         _state.users += 1
         if _state.users == 1:
-            _state.undo = [wall_clock.control(), uuids.control()]
+            _state.undo = [wall_clock.control(), uuids.control(), entropy.control()]
     done = False
 
     def restore() -> None:
@@ -50,4 +51,4 @@ def controlled() -> list[str]:
     """The sources that are controlled now, as a run says it of itself."""
     if not _state.undo:
         return []
-    return [*(["clock"] if wall_clock.controlled() else []), "uuid"]
+    return [*(["clock"] if wall_clock.controlled() else []), "uuid", "entropy"]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 from isotrace import clock
 from isotrace.record.capture.about import About
 from isotrace.record.context import current_branch
+from isotrace.record.patches import patch
 from isotrace.record.sources.noted import CLOCK
 from isotrace.record.warned import warn
 
@@ -25,7 +27,7 @@ ABOUT = About(
     versions="Python 3.11 to 3.13, by time-machine 3.6",
     steps=(
         ("`datetime.now`, `utcnow`, `today`; `date.today`; `time.time`, `time_ns`", "noted value", "read"),
-        ("`time.gmtime`, `localtime`, `strftime` without a time", "noted value", "read"),
+        ("`time.gmtime`, `localtime`, `strftime`, `ctime`, `asctime` without a time", "noted value", "read"),
         ("`time.sleep`", "no step: does not wait in a replay", "pure"),
     ),
     not_captured=(
@@ -107,7 +109,11 @@ def _hook() -> Callable[[], None]:
     stack.insert(0, traveller)  # below the journeys of a program that travels by itself
     hooks.patch()
 
+    others: list[Callable[[], None]] = []
+
     def undo() -> None:
+        while others:
+            others.pop()()
         clock.read_by(None)
         stack.remove(traveller)
         if not stack:
@@ -117,16 +123,24 @@ def _hook() -> Callable[[], None]:
         # isotrace's own time stays the real one.
         clock.read_by(hooks.original_time_ns)
         _check(traveller, alone=len(stack) == 1)
+        others += [patch(time, "ctime", _ctime), patch(time, "asctime", _asctime)]
     except BaseException:
         undo()
         raise
     return undo
 
 
+def _ctime(plain: Callable[..., str]) -> Callable[..., str]:
+    """time-machine leaves these two alone."""
+    return lambda seconds=None, /: plain(time.time() if seconds is None else seconds)
+
+
+def _asctime(plain: Callable[..., str]) -> Callable[..., str]:
+    return lambda *moment: plain(*(moment or (time.localtime(),)))
+
+
 def _check(traveller: _Traveller, *, alone: bool) -> None:
     """Raises `TypeError` unless the hooks ask the traveller."""
-    import time  # noqa: PLC0415  # by its name: what was imported before might not be the hooked one
-
     time.time_ns()
     if alone and not traveller.asked:
         raise TypeError("this version of time-machine asks for the time in another way")
