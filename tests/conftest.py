@@ -23,6 +23,7 @@ TOOLS = (
     "attrs",
     "httpx",
     "httpx2",
+    "mcp",
     "numpy",
     "openai",
     "opentelemetry",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from isotrace.errors import RecordedError
 from isotrace.models import TraceRecord
 from isotrace.record import skill
 
@@ -78,3 +79,43 @@ def test_an_error_about_a_value_without_end_is_recorded_without_reading_it_out(l
     context = taken.record.steps[0].context
     assert context is not None
     assert context.error == "<the error's arguments are too large to be written here>"
+
+
+def test_a_group_of_errors_comes_back_as_a_group(lab: Lab) -> None:
+    def nested(depth: int) -> Exception:
+        return ValueError(depth) if depth == 0 else ExceptionGroup(f"at {depth}", [nested(depth - 1)])
+
+    @skill
+    def fail(error: str) -> None:
+        groups = {
+            "plain": ExceptionGroup("two", [KeyError("a"), ExceptionGroup("inner", [OSError(2, "gone")])]),
+            "base": BaseExceptionGroup("one", [KeyboardInterrupt()]),
+            "deep": nested(40),
+            "wide": ExceptionGroup("many", [ValueError(number) for number in range(1000)]),
+        }
+        raise groups[error]
+
+    def agent() -> list[str]:
+        seen = []
+        for name in ("plain", "base"):
+            with pytest.raises(BaseExceptionGroup) as caught:
+                fail(name)
+            seen.append(repr(caught.value))
+        return seen
+
+    taken, result = lab.again(agent)
+    assert (str(result.verdict), result.value) == ("MATCH", taken.value)
+    assert taken.value[0] == repr(
+        ExceptionGroup("two", [KeyError("a"), ExceptionGroup("inner", [OSError(2, "gone")])])
+    )
+
+    def bounded() -> None:
+        for name in ("deep", "wide"):
+            with pytest.raises((RecordedError, ExceptionGroup)):
+                fail(name)
+
+    taken, result = lab.again(bounded)
+    assert str(result.verdict) == "MATCH"
+    errors = [event.values["error"] for event in taken.events if "error" in event.values]
+    assert len(errors) == 2
+    assert all(isinstance(error, bytes) and len(error) < 20_000 for error in errors)

@@ -47,6 +47,9 @@ _BY_NAME: tuple[tuple[str, re.Pattern[str]], ...] = (
 
 _MESSAGE_LIMIT = 10_000
 
+_GROUP_SIZE = 16
+_GROUP_DEPTH = 4
+
 
 def http_status(error: BaseException) -> int | None:
     """The HTTP status that an error of a client library carries, if it carries one."""
@@ -86,12 +89,22 @@ def status_outcome(status: int) -> tuple[str, str]:
 
 def error_value(error: BaseException | None) -> dict[str, Any]:
     """An exception as a value to snapshot: its type, its message (texts that UTF-8 can hold, lone
-    surrogates as `\\udXXX`), and its arguments as they are where they are few."""
+    surrogates as `\\udXXX`), and its arguments as they are where they are few; of a group, its exceptions
+    where they are few and not nested deeply."""
+    return _error_value(error, _GROUP_DEPTH)
+
+
+def _error_value(error: BaseException | None, depth: int) -> dict[str, Any]:
     message = _message(error)
     value: dict[str, Any] = {
         "type": _unicode(type(error).__qualname__),
         "message": _unicode(message[:_MESSAGE_LIMIT]),
     }
+    if isinstance(error, BaseExceptionGroup):
+        if depth and len(error.exceptions) <= _GROUP_SIZE:
+            value["message"] = _unicode(error.message[:_MESSAGE_LIMIT])
+            value["exceptions"] = [_error_value(one, depth - 1) for one in error.exceptions]
+        return value
     args = _read(error, "args")
     if isinstance(args, tuple) and len(message) <= _MESSAGE_LIMIT and len(args) <= 8:
         value["args"] = list(args)
@@ -128,11 +141,15 @@ def rebuild_error(value: Any, code: str | None, raises: tuple[type[BaseException
     """The exception to raise where a step failed on record.
 
     A builtin by its own class, a class listed in `@skill(raises=…)` likewise, anything else as
-    `RecordedError` with the recorded code. No class is looked up in any module.
+    `RecordedError` with the recorded code. No class is looked up in any module. A group holds what its
+    exceptions come back as.
     """
     value = value if isinstance(value, dict) else {}
     name = value.get("type") or code or "Exception"
     message = str(value.get("message", ""))
+    inner = value.get("exceptions")
+    if name in ("ExceptionGroup", "BaseExceptionGroup") and isinstance(inner, list) and inner:
+        return BaseExceptionGroup(message, [rebuild_error(one, None, raises) for one in inner])
     known = next((cls for cls in raises if cls.__qualname__ == name), None) or _builtin(name)
     error = _made(known, _args(value, message)) if known is not None else None
     return error or RecordedError(message or name, code=code or name)

@@ -56,6 +56,8 @@ _KINDS = {
     "code": ("λ", "="),
     "agent": ("»", "@"),
     "timer": ("◷", "o"),
+    "http": ("⇄", "~"),
+    "mcp": ("⌁", "&"),
 }
 _STATUSES = {"success": ("✓", "+"), "failure": ("✗", "x"), "retry": ("↻", "r"), "skipped": ("⊘", "-")}
 

@@ -22,6 +22,13 @@ from isotrace.record.warned import warn
 CAPTURES = {
     "httpx": f"{__name__}.httpx",
     "httpx2": f"{__name__}.httpx",
+    "mcp.client.session": f"{__name__}.mcp",
+    "mcp.client.sse": f"{__name__}.mcp",
+    "mcp.client.stdio": f"{__name__}.mcp",
+    "mcp.client.streamable_http": f"{__name__}.mcp",
+    "mcp.client.websocket": f"{__name__}.mcp",
+    "mcp.server.lowlevel.server": f"{__name__}.mcp",
+    "mcp.shared.memory": f"{__name__}.mcp",
     "urllib3": f"{__name__}.urllib3",
     "numpy.random": "isotrace.record.sources.numpy_random",
 }
