@@ -6,12 +6,14 @@ from __future__ import annotations
 import asyncio
 import ctypes.util
 import http.server
+import multiprocessing
 import os
+import signal
 import socket
 import subprocess
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -229,6 +231,24 @@ def test_processes_are_refused(lab: Lab, taken: Taken, tmp_path: Any) -> None:
         _, error = reaching(lab, taken, reach)
         assert isinstance(error, UncontrolledSourceError)
     assert not mark.exists()
+
+
+def test_processes_of_multiprocessing_and_signals_are_refused(lab: Lab, taken: Taken) -> None:
+    child = subprocess.Popen(["sleep", "60"])
+    try:
+        for reach in (
+            lambda: multiprocessing.get_context("spawn").Process(target=print).start(),
+            lambda: multiprocessing.get_context("fork").Process(target=print).start(),
+            lambda: ProcessPoolExecutor(1, multiprocessing.get_context("spawn")).submit(print),
+            lambda: os.kill(child.pid, signal.SIGKILL),
+            lambda: os.killpg(child.pid, signal.SIGKILL),
+        ):
+            reaching(lab, taken, reach)
+        assert child.poll() is None
+    finally:
+        child.kill()
+        child.wait()
+    os.kill(os.getpid(), 0)
 
 
 def test_what_modules_do_as_they_are_imported_is_not(lab: Lab, taken: Taken) -> None:

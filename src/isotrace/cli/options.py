@@ -33,7 +33,8 @@ def kind_option(function: Function) -> Function:
         "kinds",
         multiple=True,
         metavar="KIND",
-        help="Only steps of this kind: llm, tool, retrieval, code, agent, timer. May be repeated.",
+        help="Only steps of this kind: llm, tool, retrieval, code, agent, timer, http, mcp, process. "
+        "May be repeated.",
     )(function)
 
 

@@ -27,7 +27,7 @@ LISTED_CHANGES: Final = 64
 _LOOKED_AT = 10_000
 """How many changes are looked at for some that are within a tolerance."""
 
-KINDS: Final = ("llm", "tool", "retrieval", "code", "agent", "timer", "http", "mcp")
+KINDS: Final = ("llm", "tool", "retrieval", "code", "agent", "timer", "http", "mcp", "process")
 """The kinds of step that isotrace itself records."""
 
 BUDGETS: Final = ("cost", "duration", "tokens")

@@ -31,7 +31,8 @@ _STATUSES = [status.value for status in TraceStatus]
 class StepContext:
     """What isotrace knows of a step beyond the shared fields. No hash covers it.
 
-    `kind`: llm, tool, retrieval, code, agent, timer. `effect`: pure, read, idempotent_write, write.
+    `kind`: llm, tool, retrieval, code, agent, timer, http, mcp, process. `effect`: pure, read,
+    idempotent_write, write.
     `start_seq` and `end_seq` are the step's events in the ledger; `raw_ids` maps JSON Pointers
     into params to the provider's own ids; `marks` are reasons why the step may not replay.
     `at_once`: it was awaited, and did not wait for anything. `transport`: how the answer of a captured

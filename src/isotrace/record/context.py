@@ -10,11 +10,13 @@ Two context variables carry it through calls, tasks and our own threads:
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping
 from contextlib import suppress
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
+from pathlib import Path
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -30,6 +32,14 @@ if TYPE_CHECKING:
     from isotrace.record.threads import Worker
 
 
+def current_folder() -> str:
+    """The current folder, the root where it is gone."""
+    try:
+        return str(Path.cwd())
+    except OSError:
+        return os.sep
+
+
 @dataclass(slots=True)
 class RunInfo:
     """Who a run is. While it is replayed these are the recorded run's.
@@ -37,7 +47,8 @@ class RunInfo:
     `origin_run_id` is the run whose effects these are: its own id, or the original's in a replay.
     `parent` is `{"run_id", "lineage"}` of the step that opened it. `entry_point` says how to start
     it again, `input` and `plan` with what. `provisional`: a whole program, which is a run only if it takes
-    steps of its own; the runs that it opens are as if it were none.
+    steps of its own; the runs that it opens are as if it were none. `folder` is where the run began, which
+    no record has.
     """
 
     run_id: str
@@ -55,6 +66,7 @@ class RunInfo:
     environment: dict[str, Any] = field(default_factory=dict)
     started_us: int = 0
     provisional: bool = False
+    folder: str = field(default_factory=current_folder)
 
 
 @dataclass(slots=True)
@@ -98,6 +110,10 @@ class Driver(Protocol):
     def noted(self, branch: Branch, source: str, function: Callable[[], Any]) -> Any:
         """A value that the code takes from its surroundings by itself (`isotrace.record.sources`). Must
         not wait, and must not fail by itself: it is called from anywhere, finalizers included."""
+        ...
+
+    def note(self, reason: str) -> None:
+        """Something happened that a replay can't reproduce: a reason for the run's grade."""
         ...
 
     def violation(self, branch: Branch, policy_id: str, reason: str) -> None:

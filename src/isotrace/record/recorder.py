@@ -81,6 +81,9 @@ class Recorder:
         self.writer.noted(branch, source, value)
         return value
 
+    def note(self, reason: str) -> None:
+        self.writer.note(reason)
+
     def violation(self, branch: Branch, policy_id: str, reason: str) -> None:
         self.writer.violation(branch, current_step.get(), policy_id, reason)
 

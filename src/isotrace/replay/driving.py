@@ -102,6 +102,7 @@ class Driving:
         environment = self.record.started.value("environment")
         if isinstance(environment, dict) and environment != live.environment:
             self.divergences.append(findings.runtime_mismatch(environment, live.environment))
+        self.info.folder = live.folder
         self.info.input = live.input
         self.info.plan = live.plan
         return self._opened(live)

@@ -13,6 +13,7 @@ their network; it follows the replayed code into its tasks and threads.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import socket
 import ssl
@@ -47,7 +48,10 @@ _AUDITED = {
     "os.fork": "start a process",
     "os.forkpty": "start a process",
     "pty.spawn": "start a process",
+    "os.kill": "send a signal",
+    "os.killpg": "send a signal",
 }
+_SIGNALS = ("os.kill", "os.killpg")
 
 _SOCKET_METHODS = (
     "connect",
@@ -93,6 +97,8 @@ _UVLOOP_METHODS = (
     "subprocess_shell",
 )
 
+_posixsubprocess = importlib.import_module("_posixsubprocess")
+
 
 class Guard:
     """Counts and refuses what replayed code tries to reach. `kind` is what the receipt says."""
@@ -137,6 +143,8 @@ def _audit(event: str, args: tuple[Any, ...]) -> None:
     guard = active_guard()
     if guard is None or (event == "socket.bind" and _is_local(args[0], addressed=True)):
         return
+    if event in _SIGNALS and (args[1] == 0 or (event == "os.kill" and args[0] == os.getpid())):
+        return  # it asks whether there is such a process, or is to itself
     if event != "subprocess.Popen" or not _asks_for_libraries(args):
         guard.refuse(f"{what} ({_target(args)})")
 
@@ -196,6 +204,8 @@ def _patch_all() -> list[Callable[[], None]]:
     ]
     wraps += [(socket.socket, name, partial(_refusing_use, name)) for name in _SOCKET_METHODS]
     wraps += [(ssl.SSLSocket, name, partial(_refusing_use, name)) for name in _TLS_METHODS]
+    # By which `multiprocessing` starts processes, without an audit event.
+    wraps.append((_posixsubprocess, "fork_exec", partial(_refusing_call, "fork_exec")))
     uvloop = sys.modules.get("uvloop")
     if uvloop is not None:
         wraps += [(uvloop.Loop, name, partial(_refusing_call, name)) for name in _UVLOOP_METHODS]

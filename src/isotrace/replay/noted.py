@@ -16,7 +16,7 @@ import orjson
 from isotrace.events import Event
 from isotrace.models import Erased, Lineage
 from isotrace.record.context import Branch
-from isotrace.record.sources.noted import CLOCK, decoded
+from isotrace.record.sources.noted import CLOCK, PROCESS, decoded
 from isotrace.replay.recorded import RecordedRun
 
 
@@ -42,7 +42,7 @@ class NotedReads:
     def next(self, branch: Branch, source: str, function: Callable[[], Any]) -> Any:
         """The value of this read. Where the record has none: of a clock the time that goes on from the
         last one, of anything else what `function` gives."""
-        if source not in self._sources:
+        if source not in self._sources and not source.startswith(PROCESS):
             return function()
         with self._lock:
             place = self._places.get((branch.path, source))

@@ -83,6 +83,9 @@ class Player(Driving):
     def noted(self, branch: Branch, source: str, function: Callable[[], Any]) -> Any:
         return self.noted_reads.next(branch, source, function)
 
+    def note(self, reason: str) -> None:
+        """What the record says of itself stands in its grade."""
+
     def violation(self, branch: Branch, policy_id: str, reason: str) -> None:
         """A replay is observational: nothing is written."""
 

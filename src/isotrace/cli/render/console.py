@@ -58,6 +58,7 @@ _KINDS = {
     "timer": ("◷", "o"),
     "http": ("⇄", "~"),
     "mcp": ("⌁", "&"),
+    "process": ("$", "$"),
 }
 _STATUSES = {"success": ("✓", "+"), "failure": ("✗", "x"), "retry": ("↻", "r"), "skipped": ("⊘", "-")}
 

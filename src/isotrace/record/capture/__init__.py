@@ -31,6 +31,8 @@ CAPTURES = {
     "mcp.shared.memory": f"{__name__}.mcp",
     "urllib3": f"{__name__}.urllib3",
     "numpy.random": "isotrace.record.sources.numpy_random",
+    "subprocess": f"{__name__}.subprocess",
+    "asyncio.subprocess": f"{__name__}.asyncio_subprocess",
 }
 """The capture of each library, by the library's import name."""
 

@@ -20,6 +20,8 @@ MAX_IN_GAP: Final = 20_000
 CLOCK: Final = "clock"
 UUID: Final = "uuid"
 ENTROPY: Final = "entropy"
+PROCESS: Final = "process "
+"""How the name of a source begins that the capture of processes notes: no control of sources is needed."""
 
 _NS: Final = 1_000_000_000
 _MAX_STEP: Final = 2**53 - 1
