@@ -19,15 +19,20 @@ if TYPE_CHECKING:
     from tests.record.lab import Lab
 
 TOOLS = (
+    "agents",
     "anthropic",
     "attrs",
     "httpx",
     "httpx2",
+    "langchain_core",
+    "langchain_openai",
+    "langgraph",
     "mcp",
     "numpy",
     "openai",
     "opentelemetry",
     "pydantic",
+    "pydantic_ai",
     "requests",
     "rfc8785",
     "trio",

@@ -6,6 +6,7 @@ import gzip
 import json
 import threading
 import time
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -13,6 +14,12 @@ from typing import Any
 class Server(ThreadingHTTPServer):
     """Counts what it is asked. `fail_next` answers are status 429; `words` are what the model says, unless
     `scripted` holds the events of the next streams."""
+
+    """Counts what it is asked. `fail_next` answers are status 429; `words` are what the model says.
+
+    With `script` it answers as that says for a path and a body: JSON, a list of events (name and data), or
+    either with a status before it.
+    """
 
     daemon_threads = True
 
@@ -22,6 +29,7 @@ class Server(ThreadingHTTPServer):
         self.fail_next = 0
         self.words = ["Hel", "lo", " you"]
         self.scripted: list[list[Any]] = []
+        self.script: Callable[[str, Any], Any] | None = None
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     @property
@@ -106,7 +114,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.server.asked.append(self.path)
         body = self.sent()
-        if self.server.fail_next:
+        if self.server.script is not None:
+            self.scripted(self.server.script(self.path, json.loads(body)))
+        elif self.server.fail_next:
             self.server.fail_next -= 1
             self.answer(429, b'{"error": {"message": "slow down", "type": "rate_limit"}}', retry_after="0")
         elif self.server.scripted:
@@ -123,6 +133,13 @@ class _Handler(BaseHTTPRequestHandler):
             self.messages(json.loads(body))
         else:
             self.answer(200, json.dumps({"got": len(body)}).encode())
+
+    def scripted(self, answer: Any) -> None:
+        status, answer = answer if isinstance(answer, tuple) else (200, answer)
+        if isinstance(answer, list):
+            self.events(answer)
+        else:
+            self.answer(status, json.dumps(answer).encode())
 
     def chat(self, asked: dict[str, Any]) -> None:
         said = f"{asked['messages'][-1]['content']}: {''.join(self.server.words)}"

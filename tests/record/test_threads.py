@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextvars
 import queue
 import threading
 import time
@@ -613,3 +614,28 @@ def test_a_thread_goes_on_when_what_hands_its_turn_over_was_interrupted() -> Non
     with pytest.raises(KeyboardInterrupt):
         main.pause()
     assert went_on.wait(10)
+
+
+def test_jobs_that_are_handed_the_context_are_branches_of_their_own(lab: Lab) -> None:
+    """Frameworks copy the submitter's context into their pools: each job has its own numbers all the same."""
+    begun = threading.Barrier(3)
+
+    def job(name: str) -> Any:
+        begun.wait(10)
+        # The later a job was submitted, the earlier it asks.
+        time.sleep(0.03 * (3 - int(name)))
+        return [fetch(name), fetch(f"{name} again")]
+
+    def agent() -> Any:
+        with ThreadPoolExecutor(3) as pool:
+            futures = [pool.submit(contextvars.copy_context().run, job, name) for name in "012"]
+            return [future.result() for future in futures]
+
+    taken, result = lab.again(agent)
+    assert (str(result.verdict), result.value) == ("MATCH", taken.value)
+    assert [(lineage, params) for lineage, _, params, _ in taken.steps] == [
+        ((0, f"thread {number}", index), {"what": name})
+        for number in range(3)
+        for index, name in enumerate([str(number), f"{number} again"])
+    ]
+    assert taken.grade == [UNORDERED]

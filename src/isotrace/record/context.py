@@ -17,7 +17,7 @@ from contextlib import suppress
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import get_ident
+from threading import get_ident, local
 from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
@@ -161,6 +161,18 @@ class Driver(Protocol):
 
 _THREAD = "thread "
 
+_threads = local()
+
+
+def running_jobs() -> list[Branch]:
+    """The branches of the jobs that the calling thread runs, the innermost last: one list per thread."""
+    try:
+        return _threads.jobs  # type: ignore[no-any-return]  # set below
+    except AttributeError:
+        jobs: list[Branch] = []
+        _threads.jobs = jobs
+        return jobs
+
 
 def lineage_json(lineage: Lineage) -> bytes:
     """A lineage as a compact JSON array, the form that events carry."""
@@ -196,6 +208,7 @@ class Branch:
         "last_number",
         "last_us",
         "notes",
+        "opener",
         "path",
         "reads",
     )
@@ -209,6 +222,7 @@ class Branch:
         self.last_number: int | None = None
         self.notes: Notes | None = None
         self.control = control or Control()
+        self.opener: Branch | None = None
         self._keyed: dict[str, Branch] = {}
         self._keyed_at = 0
         self._random: random.Random | None = None
@@ -257,7 +271,19 @@ class Branch:
         number = sum(key.startswith(_THREAD) for key in self._keys())
         branch = self.keyed(f"{_THREAD}{number}")
         branch.control = Control(ordered=False)
+        branch.opener = self
         return branch
+
+    def here(self) -> Branch:
+        """This branch; in a job of another thread that was handed this branch's context, the job's own.
+
+        Frameworks copy the context of who submits a job into it. Several jobs of one branch, each in a
+        thread of its own, would take its numbers in whatever order they come by.
+        """
+        if self.control.thread == get_ident():
+            return self
+        jobs = running_jobs()
+        return next((job for job in reversed(jobs) if job.opener is self), self)
 
     @property
     def random(self) -> random.Random:
@@ -440,4 +466,4 @@ def outside_of_runs(spec: SkillSpec) -> None:
 def live_branch() -> Branch | None:
     """The branch whose steps are recorded or replayed here, None outside a run or inside a skill."""
     branch = current_branch.get()
-    return None if branch is None or branch.driver.closed else branch
+    return None if branch is None or branch.driver.closed else branch.here()

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from typing import Any
 
-from isotrace.record.context import Branch, current_branch, live_branch
+from isotrace.record.context import Branch, current_branch, live_branch, running_jobs
 from isotrace.record.threads import completed, place, wait_until
 
 
@@ -32,11 +32,14 @@ def submitting(plain: Callable[..., Any]) -> Callable[..., Any]:
 
 def _within(branch: Branch, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     branch.control.thread = threading.get_ident()
+    jobs = running_jobs()
+    jobs.append(branch)
     token = current_branch.set(branch)
     try:
         return fn(*args, **kwargs)
     finally:
         current_branch.reset(token)
+        jobs.remove(branch)
 
 
 def starting_thread(plain: Callable[..., Any]) -> Callable[..., Any]:

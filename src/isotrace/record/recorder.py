@@ -31,7 +31,7 @@ from isotrace.record.scheduler import ArrivalOrder, Scheduler
 from isotrace.record.shapes import AT_ONCE
 from isotrace.record.spec import SkillSpec
 from isotrace.record.streams import LiveStream
-from isotrace.record.timers import RecordedTimer, timer_spec
+from isotrace.record.timers import RecordedTimer, timer_args, timer_spec
 from isotrace.record.writer import UNDELIVERED, RunWriter
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class Recorder:
     def call(self, spec: SkillSpec, branch: Branch, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         writer, now_ns = self.writer, self._now_ns
         step = writer.begin(spec, branch, args, kwargs)
-        worker = branch.control.worker
+        worker = step.branch.control.worker
         if worker is not None:
             worker.pause()
         tokens = enter_body(step)
@@ -228,7 +228,7 @@ class Recorder:
         fired: Callable[[], None],
         failed: Callable[[BaseException], None],
     ) -> RecordedTimer:
-        step = self.writer.begin(timer_spec(name), branch, () if delay is None else (delay,), {})
+        step = self.writer.begin(timer_spec(name), branch, timer_args(delay), {})
         return RecordedTimer(self, step, when, fired, self._now_ns)
 
 

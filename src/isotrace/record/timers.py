@@ -25,6 +25,15 @@ def _timer(delay: float | None = None) -> None:
     """The signature that timers are bound with: a delay in seconds, if the code named one."""
 
 
+def timer_args(delay: float | None) -> tuple[float, ...]:
+    """What a timer is asked for, as far as the code decided it.
+
+    A delay that is no whole number of microseconds was computed, from a clock or with jitter: no two runs
+    would have the same.
+    """
+    return () if delay is None or round(delay, 6) != delay else (delay,)
+
+
 @cache
 def timer_spec(name: str) -> SkillSpec:
     """The skill that stands for one of asyncio's timers."""

@@ -143,6 +143,7 @@ class RunWriter:
         """The step's intent: on disk before its effect can happen."""
         if self._notes:
             self._write_notes()
+        branch = branch.here()
         step = Step(spec, branch, (*branch.path, branch.next_step()))
         self._steps += 1
         control = branch.control

@@ -26,7 +26,7 @@ from isotrace.record.context import (
 from isotrace.record.edge import Edge
 from isotrace.record.scheduler import Scheduler, Waiter
 from isotrace.record.spec import SkillSpec
-from isotrace.record.timers import timer_spec
+from isotrace.record.timers import timer_args, timer_spec
 from isotrace.replay.driving import Driving, tell_transport
 from isotrace.replay.ending import ending_divergences
 from isotrace.replay.recorded import DeliveryKey, RecordedRun, RecordedStep
@@ -146,6 +146,7 @@ class Player(Driving):
         if self.is_the_run(spec):
             with self.outside():
                 return spec.function(*args, **kwargs)
+        branch = branch.here()
         step = self.match(spec, branch, args, kwargs)
         worker = branch.control.worker
         key: DeliveryKey = (step.lineage, "end")
@@ -165,6 +166,7 @@ class Player(Driving):
         if self.is_the_run(spec):
             with self.outside():
                 return await spec.function(*args, **kwargs)
+        branch = branch.here()
         step = self.match(spec, branch, args, kwargs)
         if step.at_once:
             self.scheduler.served((step.lineage, "end"))
@@ -232,6 +234,7 @@ class Player(Driving):
     def _stream(
         self, spec: SkillSpec, branch: Branch, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> ServedStream:
+        branch = branch.here()
         step = self.match(spec, branch, args, kwargs)
         if isinstance(spec, Edge) and step.finished is not None:
             tell_transport(args, step.finished)
@@ -246,7 +249,7 @@ class Player(Driving):
         fired: Callable[[], None],
         failed: Callable[[BaseException], None],
     ) -> ServedTimer:
-        step = self.match(timer_spec(name), branch, () if delay is None else (delay,), {})
+        step = self.match(timer_spec(name), branch, timer_args(delay), {})
         return ServedTimer(self, branch, step, fired, failed)
 
 

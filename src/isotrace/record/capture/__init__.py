@@ -20,8 +20,12 @@ from isotrace.record import sources
 from isotrace.record.warned import warn
 
 CAPTURES = {
+    "agents.tool": f"{__name__}.openai_agents",
+    "agents.tracing.processors": f"{__name__}.openai_agents",
+    "asyncio.subprocess": f"{__name__}.asyncio_subprocess",
     "httpx": f"{__name__}.httpx",
     "httpx2": f"{__name__}.httpx",
+    "langchain_core.tools.base": f"{__name__}.langchain",
     "mcp.client.session": f"{__name__}.mcp",
     "mcp.client.sse": f"{__name__}.mcp",
     "mcp.client.stdio": f"{__name__}.mcp",
@@ -29,10 +33,10 @@ CAPTURES = {
     "mcp.client.websocket": f"{__name__}.mcp",
     "mcp.server.lowlevel.server": f"{__name__}.mcp",
     "mcp.shared.memory": f"{__name__}.mcp",
-    "urllib3": f"{__name__}.urllib3",
     "numpy.random": "isotrace.record.sources.numpy_random",
+    "pydantic_ai.toolsets.function": f"{__name__}.pydantic_ai",
     "subprocess": f"{__name__}.subprocess",
-    "asyncio.subprocess": f"{__name__}.asyncio_subprocess",
+    "urllib3": f"{__name__}.urllib3",
 }
 """The capture of each library, by the library's import name."""
 

@@ -1,0 +1,90 @@
+"""A model on loopback that asks for tools: answers in the protocols of chat completions and responses."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+Call = tuple[str, str, dict[str, Any]]
+"""Id, tool, arguments."""
+
+
+def chat(asked: dict[str, Any], text: str | None, *calls: Call) -> Any:
+    """What `/chat/completions` answers, as events where a stream is asked for."""
+    tool_calls = [
+        {"id": id_, "type": "function", "function": {"name": name, "arguments": json.dumps(arguments)}}
+        for id_, name, arguments in calls
+    ]
+    finish = "tool_calls" if calls else "stop"
+    head = {"id": f"chatcmpl-{len(asked['messages'])}x", "created": 1_700_000_000, "model": asked["model"]}
+    usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+    if not asked.get("stream"):
+        message: dict[str, Any] = {"role": "assistant", "content": text}
+        if calls:
+            message["tool_calls"] = tool_calls
+        choice = {"index": 0, "finish_reason": finish, "message": message}
+        return {**head, "object": "chat.completion", "choices": [choice], "usage": usage}
+    deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]
+    deltas += [{"content": word} for word in re.findall(r"\S+\s*", text or "")]
+    deltas += [{"tool_calls": [{**call, "index": index}]} for index, call in enumerate(tool_calls)]
+    ends = [None] * len(deltas) + [finish]
+    chunks = [
+        {"index": 0, "delta": delta, "finish_reason": end}
+        for delta, end in zip([*deltas, {}], ends, strict=True)
+    ]
+    head["object"] = "chat.completion.chunk"
+    return [*((None, {**head, "choices": [chunk]}) for chunk in chunks), (None, "[DONE]")]
+
+
+def responses(asked: dict[str, Any], text: str | None, *calls: Call) -> Any:
+    """What `/responses` answers, likewise."""
+    output: list[dict[str, Any]] = [
+        {
+            "type": "function_call",
+            "id": f"fc_{id_}",
+            "call_id": id_,
+            "name": name,
+            "arguments": json.dumps(arguments),
+            "status": "completed",
+        }
+        for id_, name, arguments in calls
+    ]
+    if text is not None:
+        part = {"type": "output_text", "text": text, "annotations": []}
+        output.append(
+            {
+                "type": "message",
+                "id": "msg_0001",
+                "role": "assistant",
+                "status": "completed",
+                "content": [part],
+            }
+        )
+    whole = {
+        "id": f"resp_{len(asked['input'])}0000",
+        "object": "response",
+        "created_at": 1_700_000_000,
+        "model": asked["model"],
+        "output": output,
+        "status": "completed",
+        "parallel_tool_calls": True,
+        "tool_choice": "auto",
+        "tools": [],
+        "usage": {
+            "input_tokens": 3,
+            "input_tokens_details": {"cached_tokens": 0},
+            "output_tokens": 2,
+            "output_tokens_details": {"reasoning_tokens": 0},
+            "total_tokens": 5,
+        },
+    }
+    if not asked.get("stream"):
+        return whole
+    begun = {**whole, "output": [], "status": "in_progress"}
+    events: list[dict[str, Any]] = [{"type": "response.created", "response": begun}]
+    for index, item in enumerate(output):
+        events.append({"type": "response.output_item.added", "output_index": index, "item": item})
+        events.append({"type": "response.output_item.done", "output_index": index, "item": item})
+    events.append({"type": "response.completed", "response": whole})
+    return [(event["type"], {**event, "sequence_number": number}) for number, event in enumerate(events)]
