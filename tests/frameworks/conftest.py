@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import platform
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from tests.record.lab import Lab, Taken
 
 TESTS = Path(__file__).parents[1]
+
+# SDKs ask once in a process what machine this is, and `platform` asks a process of the system's.
+platform.processor()
 
 
 def load(name: str, path: Path) -> Any:
