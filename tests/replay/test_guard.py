@@ -233,6 +233,15 @@ def test_processes_are_refused(lab: Lab, taken: Taken, tmp_path: Any) -> None:
     assert not mark.exists()
 
 
+def test_what_a_module_asks_the_machine_is_let_through(lab: Lab, taken: Taken) -> None:
+    result = lab.replay(taken, lambda: (subprocess.run(["uname", "-p"], check=False), ask("x"))[1])
+    assert (result.verdict, result.receipt.blocked) == ("MATCH", 0)
+    _, error = reaching(
+        lab, taken, lambda: subprocess.run(["uname", "-p"], executable="/bin/true", check=True)
+    )
+    assert isinstance(error, UncontrolledSourceError)
+
+
 def test_processes_of_multiprocessing_and_signals_are_refused(lab: Lab, taken: Taken) -> None:
     child = subprocess.Popen(["sleep", "60"])
     try:

@@ -27,6 +27,7 @@ from functools import cache, partial
 from typing import Any
 
 from isotrace.errors import UncontrolledSourceError
+from isotrace.record.capture.command import asks_about_the_machine
 from isotrace.record.patches import patch
 
 CLONE_NEWUSER = 0x10000000
@@ -145,14 +146,8 @@ def _audit(event: str, args: tuple[Any, ...]) -> None:
         return
     if event in _SIGNALS and (args[1] == 0 or (event == "os.kill" and args[0] == os.getpid())):
         return  # it asks whether there is such a process, or is to itself
-    if event != "subprocess.Popen" or not _asks_for_libraries(args):
+    if event != "subprocess.Popen" or not (asks_about_the_machine(list(args[1])) and args[0] == args[1][0]):
         guard.refuse(f"{what} ({_target(args)})")
-
-
-def _asks_for_libraries(args: tuple[Any, ...]) -> bool:
-    """Whether this is `ctypes.util.find_library`, which modules call as they are imported: it has the
-    loader list the libraries of the system."""
-    return args[0] == "/sbin/ldconfig" and list(args[1]) == ["/sbin/ldconfig", "-p"]
 
 
 def _target(args: tuple[Any, ...]) -> str:

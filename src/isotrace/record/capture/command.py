@@ -53,7 +53,7 @@ class NotCapturedError(Exception):
 
 def _command_of(options: Mapping[str, Any], branch: Branch) -> Command | None:
     given = options["args"]
-    if _asks_for_libraries(given):
+    if asks_about_the_machine(given):
         return None
     if not isinstance(given, str | bytes | os.PathLike | list | tuple):
         raise NotCapturedError("its arguments can be read only once")
@@ -79,9 +79,11 @@ def _command_of(options: Mapping[str, Any], branch: Branch) -> Command | None:
     return Command(_program_of_line(texts[0]) if shell else _base_name(texts[0]), params, call, marks)
 
 
-def _asks_for_libraries(given: Any) -> bool:
-    """Whether this is `ctypes.util.find_library`, called as modules are imported: no doing of an agent."""
-    return isinstance(given, list) and given == ["/sbin/ldconfig", "-p"]
+def asks_about_the_machine(given: Any) -> bool:
+    """Whether this command is what the standard library asks the machine for a module's sake, no doing of
+    an agent: `ctypes.util.find_library`, which lists the libraries of the system as modules are imported,
+    or `platform.processor`, which SDKs put into their headers."""
+    return given in (["/sbin/ldconfig", "-p"], ["uname", "-p"])
 
 
 def _base_name(word: str) -> str:
