@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -419,3 +420,14 @@ def test_other_writes_to_a_process_are_found(lab: Lab) -> None:
     result = lab.replay(taken, agent)
     first = result.divergences[0]
     assert (first.code, first.index, first.pointers) == ("PARAMS_CHANGED", 2, ["/data"])
+
+
+def test_what_a_library_asks_of_the_machine_is_no_step(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    def agent() -> bool:
+        for cached in (platform.uname, platform.platform):
+            cached.cache_clear() if hasattr(cached, "cache_clear") else None
+        monkeypatch.setattr(platform, "_uname_cache", None, raising=False)
+        return isinstance(platform.uname().processor, str)
+
+    taken = assert_replays_without_processes(lab, agent, monkeypatch)
+    assert taken.steps == []

@@ -264,6 +264,7 @@ def test_what_modules_do_as_they_are_imported_is_not(lab: Lab, taken: Taken) -> 
     # `find_library` has the loader list the system's libraries, by a process of its own.
     result = lab.replay(taken, lambda: (ctypes.util.find_library("c"), ask("x"))[1])
     assert (str(result.verdict), result.receipt.blocked) == ("MATCH", 0)
+    reaching(lab, taken, lambda: subprocess.run(["/sbin/ldconfig", "-p"]))
 
 
 def test_datagrams_and_servers_are_refused(lab: Lab, taken: Taken) -> None:

@@ -10,9 +10,11 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
+from types import FrameType
 from typing import Any, Final
 
 from isotrace.record.capture.urls import HIDDEN, is_secret_name, without_secrets
@@ -53,7 +55,7 @@ class NotCapturedError(Exception):
 
 def _command_of(options: Mapping[str, Any], branch: Branch) -> Command | None:
     given = options["args"]
-    if asks_about_the_machine(given):
+    if isinstance(given, list | tuple) and asks_about_the_machine(given):
         return None
     if not isinstance(given, str | bytes | os.PathLike | list | tuple):
         raise NotCapturedError("its arguments can be read only once")
@@ -79,11 +81,23 @@ def _command_of(options: Mapping[str, Any], branch: Branch) -> Command | None:
     return Command(_program_of_line(texts[0]) if shell else _base_name(texts[0]), params, call, marks)
 
 
-def asks_about_the_machine(given: Any) -> bool:
-    """Whether this command is what the standard library asks the machine for a module's sake, no doing of
-    an agent: `ctypes.util.find_library`, which lists the libraries of the system as modules are imported,
-    or `platform.processor`, which SDKs put into their headers."""
-    return given in (["/sbin/ldconfig", "-p"], ["uname", "-p"])
+_QUESTIONS: Final = frozenset(
+    {("/sbin/ldconfig", "-p"), ("uname", "-p"), ("uname", "-rs"), ("lsb_release", "-a")}
+)
+_ASKERS: Final = frozenset({"ctypes.util", "platform", "distro", "distro.distro"})
+_BETWEEN: Final = ("isotrace.", "subprocess")
+
+
+def asks_about_the_machine(words: Sequence[Any]) -> bool:
+    """Whether this command is `platform`, `ctypes.util` or `distro` asking what the machine is: for a module
+    that is imported, or once in a process for what an SDK says of itself. It is no doing of an agent, and
+    a step of the first run only."""
+    if tuple(words) not in _QUESTIONS:
+        return False
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and str(frame.f_globals.get("__name__")).startswith(_BETWEEN):
+        frame = frame.f_back
+    return frame is not None and frame.f_globals.get("__name__") in _ASKERS
 
 
 def _base_name(word: str) -> str:
