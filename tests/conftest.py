@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 TOOLS = (
     "agents",
+    "aiohttp",
     "anthropic",
     "attrs",
     "httpx",

@@ -58,6 +58,7 @@ class HTTPSConnectionPool(HTTPConnectionPool):
 @pytest.mark.parametrize(
     ("library", "files"),
     [
+        ("aiohttp", {"__init__.py": "from aiohttp import connector\n", "connector.py": ""}),
         ("httpx", {"__init__.py": ""}),
         ("httpx2", {"__init__.py": "class Client: ...\nclass AsyncClient: ...\n"}),
         ("urllib3", {"__init__.py": "from urllib3 import connectionpool\n", "connectionpool.py": OLD_POOLS}),
@@ -80,6 +81,23 @@ def test_a_version_that_is_built_otherwise_is_named_and_the_program_goes_on(
         f"RecordingWarning: {library} 0.9 is not captured, its calls are none of the run's steps"
         in done.stderr
     )
+
+
+def test_of_a_version_that_is_half_known_nothing_is_changed(tmp_path: Path) -> None:
+    code = """
+    class Client:
+        def _send_single_request(self): ...
+    class AsyncClient: ...
+    class RequestError(Exception): ...
+    """
+    (tmp_path / "httpx.py").write_text(textwrap.dedent(code))
+    done = run(
+        "import isotrace; isotrace.instrument(); import httpx\n"
+        "print(httpx.Client._send_single_request.__module__)",
+        path=tmp_path,
+    )
+    assert (done.returncode, done.stdout) == (0, "httpx\n")
+    assert "RecordingWarning: httpx of an unknown version is not captured" in done.stderr
 
 
 def test_a_library_that_fails_to_import_fails_as_ever(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import inspect
 import threading
 import types
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -120,3 +120,16 @@ def _stand_in(*args: Any, _isotrace: Any, **kwargs: Any) -> Any:
 
 async def _stand_in_async(*args: Any, _isotrace: Any, **kwargs: Any) -> Any:
     return await _isotrace(*args, **kwargs)
+
+
+def patch_all(sites: Iterable[tuple[Any, str, Wrap]]) -> list[Callable[[], None]]:
+    """Patches all of these, or none: the ways back. Raises `AttributeError` where something is not there."""
+    undo: list[Callable[[], None]] = []
+    try:
+        for owner, name, wrap in sites:
+            undo.append(patch(owner, name, wrap))
+    except BaseException:
+        while undo:
+            undo.pop()()
+        raise
+    return undo

@@ -22,6 +22,7 @@ from isotrace.record.warned import warn
 CAPTURES = {
     "agents.tool": f"{__name__}.openai_agents",
     "agents.tracing.processors": f"{__name__}.openai_agents",
+    "aiohttp": f"{__name__}.aiohttp",
     "asyncio.subprocess": f"{__name__}.asyncio_subprocess",
     "httpx": f"{__name__}.httpx",
     "httpx2": f"{__name__}.httpx",
@@ -103,7 +104,7 @@ def _install(name: str, module: ModuleType) -> None:
         capture: Any = import_module(CAPTURES[name])
         try:
             _state.installed[name] = capture.install(module)
-        except (AttributeError, TypeError) as error:
+        except Exception as error:  # noqa: BLE001  # a library can be built in any way
             version = getattr(module, "__version__", "of an unknown version")
             warn(f"{name} {version} is not captured, its calls are none of the run's steps: {error}")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Iterator, Mapping
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
@@ -220,7 +220,7 @@ def pieces(parts: Iterable[bytes], kind: str) -> Iterator[tuple[Any, bytes]]:
     yield from splitter.end()
 
 
-async def apieces(parts: AsyncIterable[bytes], kind: str) -> AsyncIterator[tuple[Any, bytes]]:
+async def apieces(parts: AsyncIterable[bytes], kind: str) -> AsyncGenerator[tuple[Any, bytes], None]:
     """The same for an asynchronous stream."""
     splitter = splitter_of(kind)
     if splitter is None:

@@ -16,7 +16,7 @@ from isotrace.record.capture import http
 from isotrace.record.capture.about import About
 from isotrace.record.context import Branch, current_branch
 from isotrace.record.edge import Edge, Exchange
-from isotrace.record.patches import patch
+from isotrace.record.patches import patch_all
 from isotrace.record.spec import Shape
 
 ABOUT = About(
@@ -35,7 +35,7 @@ def install(library: Any) -> list[Callable[[], None]]:
     """Wraps the clients of this library; the ways back. Raises `AttributeError` for a version that is
     built otherwise."""
     wraps = ((library.Client, _Sync(library).wrap), (library.AsyncClient, _Async(library).wrap))
-    return [patch(client, "_send_single_request", wrap) for client, wrap in wraps]
+    return patch_all((client, "_send_single_request", wrap) for client, wrap in wraps)
 
 
 class _Capture:

@@ -22,7 +22,7 @@ from isotrace.record.capture.sent import SentFile, read_sent
 from isotrace.record.capture.wire import PiecesFile, parts_of, twin_of
 from isotrace.record.context import Branch, current_branch
 from isotrace.record.edge import Exchange
-from isotrace.record.patches import patch
+from isotrace.record.patches import patch_all
 
 ABOUT = About(
     libraries="urllib3, and with it requests, boto3 and every SDK that uses one of them",
@@ -50,10 +50,12 @@ def install(library: Any) -> list[Callable[[], None]]:
     if taken[: 4 + len(_OPTIONS)] != ("self", "conn", "method", "url", *_OPTIONS):
         raise TypeError("its pools make a request otherwise")
     capture = _Capture(library)
-    return [
-        patch(pools.HTTPConnectionPool, "_make_request", capture.wrap),
-        patch(pools.HTTPSConnectionPool, "_prepare_proxy", capture.wrap_proxy),
-    ]
+    return patch_all(
+        [
+            (pools.HTTPConnectionPool, "_make_request", capture.wrap),
+            (pools.HTTPSConnectionPool, "_prepare_proxy", capture.wrap_proxy),
+        ]
+    )
 
 
 class _Capture:
