@@ -15,6 +15,8 @@ from typing import Any
 from isotrace.contracts import TraceStore
 from isotrace.errors import NoEntryPointError, UsageError
 from isotrace.operations.replaying import OPENS_RUN, replay
+from isotrace.operations.surroundings import changed_files
+from isotrace.record import sources
 from isotrace.record.capture import instrument
 from isotrace.record.context import Driver, Opener, RunInfo, run_opener
 from isotrace.record.runs import Run, provisional_run, run, set_program
@@ -80,9 +82,8 @@ def record_program(entry: Mapping[str, Any], *, agent_id: str | None = None) -> 
     """
     entry = {**entry, "seeds": seeds.fresh_seeds()}
     restore = instrument()
-    seeds.plant(entry)
     try:
-        with _whole(entry, agent_id) as whole:
+        with sources.program(entry), _whole(entry, agent_id) as whole:
             try:
                 execute(entry)
             except BaseException as error:
@@ -91,7 +92,6 @@ def record_program(entry: Mapping[str, Any], *, agent_id: str | None = None) -> 
             whole.add_metadata(exit_code=0)
     finally:
         restore()
-        seeds.uproot()
         set_program(None)
 
 
@@ -194,7 +194,9 @@ def replay_again(
         program = _program_of(recorded)
         if program is not None:
             function = replayable_program(program, run_id)
-    return replay(run_id, function, mode=mode, store=store, tenant_id=tenant_id)
+    result = replay(run_id, function, mode=mode, store=store, tenant_id=tenant_id)
+    result.notes.extend(changed_files(store, run_id, tenant_id=tenant_id))
+    return result
 
 
 def _program_of(entry: Any) -> dict[str, Any] | None:

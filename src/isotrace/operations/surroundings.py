@@ -8,19 +8,38 @@ from typing import Any
 
 from isotrace.contracts import TraceStore
 from isotrace.ledger import Ledger
-from isotrace.models import TraceRecord
-from isotrace.record.sources import seeds
+from isotrace.record.sources import files, seeds, variables
+from isotrace.record.sources.surroundings import FILES, GAP, VARIABLES
 
 
-def replay_environment(store: TraceStore, record: TraceRecord) -> dict[str, str]:
-    """The environment for a process that replays this run: this process's own, with what was recorded.
+def replay_environment(store: TraceStore, run_id: str, *, tenant_id: str) -> dict[str, str]:
+    """The environment for a process that replays a stored run: this process's own, with what was recorded.
 
     A run that was not sealed on this machine decides nothing but its hash seed.
     """
-    ledger = store.ledger(record.run_id, tenant_id=record.tenant_id)
+    ledger = store.ledger(run_id, tenant_id=tenant_id)
     environment = dict(os.environ)
-    environment |= _hash_seed(ledger)
-    return environment
+    if store.get(run_id, tenant_id=tenant_id).local:
+        environment = variables.restored(_noted(ledger, VARIABLES), environment)
+    return environment | _hash_seed(ledger)
+
+
+def changed_files(store: TraceStore, run_id: str, *, tenant_id: str) -> list[str]:
+    """A sentence for each file that the run's code had read and that is not what it was. No file is looked
+    at because a run says so that was not sealed on this machine."""
+    if not store.get(run_id, tenant_id=tenant_id).local:
+        return []
+    return files.changed(_noted(store.ledger(run_id, tenant_id=tenant_id), FILES))
+
+
+def _noted(ledger: Ledger, source: str) -> dict[str, Any]:
+    """What the program had read of its surroundings, by name."""
+    found: dict[str, Any] = {}
+    for event in ledger.events:
+        if event.type == "value_read" and event.facts.get("gap") == GAP and event.facts["source"] == source:
+            value = event.value("value")
+            found |= value if isinstance(value, dict) else {}
+    return found
 
 
 def _hash_seed(ledger: Ledger) -> dict[str, str]:

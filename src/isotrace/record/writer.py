@@ -17,7 +17,7 @@ import orjson
 from isotrace.clock import Clock
 from isotrace.errors import IsotraceError
 from isotrace.hashing import SCHEME
-from isotrace.models import META_REPLAYABILITY
+from isotrace.models import META_REPLAYABILITY, Lineage
 from isotrace.record.context import Branch, Ending, RunEnding, RunInfo, Step, lineage_json
 from isotrace.record.memory_journal import AnyJournal
 from isotrace.record.outcomes import classify, error_value
@@ -32,8 +32,9 @@ from isotrace.record.shapes import (
     succeeded_facts,
 )
 from isotrace.record.snapshot import JSON, Snapshot, json_form, snapshot
-from isotrace.record.sources import controlled
+from isotrace.record.sources import controlled, files
 from isotrace.record.sources.noted import MAX_IN_GAP, Notes, encoded
+from isotrace.record.sources.surroundings import GAP, surroundings
 from isotrace.record.spec import SkillSpec
 from isotrace.record.warned import warn
 
@@ -66,6 +67,7 @@ class RunWriter:
         self._notes: list[Notes] = []
         # Again from inside: the collector may call code that reads the clock.
         self._notes_lock = threading.RLock()
+        self._surroundings = 0
         self._steps = 0
         self._open = True
         info.started_us = self._run_started()
@@ -101,6 +103,8 @@ class RunWriter:
     def run_finished(self, ending: RunEnding) -> None:
         """The last event; what comes after it is not of this run any more."""
         self._write_notes()
+        if (reason := files.reason()) is not None:
+            self.note(reason)
         values: dict[str, bytes] = {}
         if ending.failed:
             values["error"] = safe_snapshot(error_value(ending.error)).data
@@ -141,7 +145,7 @@ class RunWriter:
 
     def begin(self, spec: SkillSpec, branch: Branch, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Step:
         """The step's intent: on disk before its effect can happen."""
-        if self._notes:
+        if self._notes or surroundings.count != self._surroundings:
             self._write_notes()
         branch = branch.here()
         step = Step(spec, branch, (*branch.path, branch.next_step()))
@@ -324,11 +328,16 @@ class RunWriter:
             taken = [(notes, notes.values) for notes in written]
             for notes in written:
                 notes.values = {}
+            mark, self._surroundings = self._surroundings, surroundings.count
+        for source, read in surroundings.since(mark).items() if mark < self._surroundings else ():
+            self._value_noted((), GAP, source, read)
         for notes, by_source in taken:
             for source, values in by_source.items():
-                facts = {"lineage": list(notes.path), "gap": notes.gap, "source": source}
-                data = safe_snapshot(encoded(source, values)).data
-                self.append("value_read", _facts(facts), {"value": data})
+                self._value_noted(notes.path, notes.gap, source, encoded(source, values))
+
+    def _value_noted(self, path: Lineage, gap: int, source: str, value: Any) -> None:
+        facts = {"lineage": list(path), "gap": gap, "source": source}
+        self.append("value_read", _facts(facts), {"value": safe_snapshot(value).data})
 
     def violation(self, branch: Branch, step: Step | None, policy_id: str, reason: str) -> None:
         """A policy was violated by this step, or by the one that the branch made last."""

@@ -28,7 +28,7 @@ def command(face: Face, run: str, entry: str | None, mode: str) -> int:
     """
     with face.store() as store:
         record = show(store, run, tenant_id=face.tenant)
-        environment = replay_environment(store, record)
+        environment = replay_environment(store, record.run_id, tenant_id=face.tenant)
     result = replay_in_child(
         record.run_id,
         store_url=face.store_url,

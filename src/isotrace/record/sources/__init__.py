@@ -7,9 +7,12 @@ its replay.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
-from isotrace.record.sources import entropy, uuids, wall_clock
+from isotrace.record.sources import entropy, files, keys, seeds, uuids, variables, wall_clock
+from isotrace.record.sources.surroundings import surroundings
 
 
 class _State:
@@ -31,7 +34,12 @@ def control() -> Callable[[], None]:
     with _state.lock:
         _state.users += 1
         if _state.users == 1:
-            _state.undo = [wall_clock.control(), uuids.control(), entropy.control()]
+            _state.undo = [
+                keys.control(),
+                wall_clock.control(),
+                uuids.control(),
+                entropy.control(),
+            ]
     done = False
 
     def restore() -> None:
@@ -52,3 +60,18 @@ def controlled() -> list[str]:
     if not _state.undo:
         return []
     return [*(["clock"] if wall_clock.controlled() else []), "uuid", "entropy"]
+
+
+@contextmanager
+def program(entry: Mapping[str, Any]) -> Iterator[None]:
+    """Around a program that is recorded in this process: its generators have the seeds of its entry point,
+    and what it reads of variables and files is noted."""
+    undo = [variables.watch(), files.watch()]
+    seeds.plant(entry)
+    try:
+        yield
+    finally:
+        seeds.uproot()
+        while undo:
+            undo.pop()()
+        surroundings.clear()
