@@ -423,11 +423,10 @@ def test_other_writes_to_a_process_are_found(lab: Lab) -> None:
 
 
 def test_what_a_library_asks_of_the_machine_is_no_step(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    def agent() -> bool:
-        for cached in (platform.uname, platform.platform):
-            cached.cache_clear() if hasattr(cached, "cache_clear") else None
-        monkeypatch.setattr(platform, "_uname_cache", None, raising=False)
-        return isinstance(platform.uname().processor, str)
-
-    taken = assert_replays_without_processes(lab, agent, monkeypatch)
+    asking = vars(platform)["_Processor"].from_subprocess  # once in a process, where nothing else did
+    taken = assert_replays_without_processes(lab, lambda: (asking(), None)[1], monkeypatch)
     assert taken.steps == []
+    taken = assert_replays_without_processes(
+        lab, lambda: subprocess.run(["uname", "-p"], capture_output=True).stdout, monkeypatch
+    )
+    assert [name for _, name, _, _ in taken.steps] == ["uname"]

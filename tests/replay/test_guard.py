@@ -8,6 +8,7 @@ import ctypes.util
 import http.server
 import multiprocessing
 import os
+import platform
 import signal
 import socket
 import subprocess
@@ -234,12 +235,16 @@ def test_processes_are_refused(lab: Lab, taken: Taken, tmp_path: Any) -> None:
 
 
 def test_what_a_module_asks_the_machine_is_let_through(lab: Lab, taken: Taken) -> None:
-    result = lab.replay(taken, lambda: (subprocess.run(["uname", "-p"], check=False), ask("x"))[1])
+    platform.processor()  # caches what its class asks below
+    asking = vars(platform)["_Processor"].from_subprocess
+    result = lab.replay(taken, lambda: (asking(), ask("x"))[1])
     assert (result.verdict, result.receipt.blocked) == ("MATCH", 0)
-    _, error = reaching(
-        lab, taken, lambda: subprocess.run(["uname", "-p"], executable="/bin/true", check=True)
-    )
-    assert isinstance(error, UncontrolledSourceError)
+    for asked_otherwise in (
+        lambda: subprocess.run(["uname", "-p"], check=True),
+        lambda: subprocess.run(["uname", "-p"], executable="/bin/true", check=True),
+    ):
+        _, error = reaching(lab, taken, asked_otherwise)
+        assert isinstance(error, UncontrolledSourceError)
 
 
 def test_processes_of_multiprocessing_and_signals_are_refused(lab: Lab, taken: Taken) -> None:
@@ -264,7 +269,6 @@ def test_what_modules_do_as_they_are_imported_is_not(lab: Lab, taken: Taken) -> 
     # `find_library` has the loader list the system's libraries, by a process of its own.
     result = lab.replay(taken, lambda: (ctypes.util.find_library("c"), ask("x"))[1])
     assert (str(result.verdict), result.receipt.blocked) == ("MATCH", 0)
-    reaching(lab, taken, lambda: subprocess.run(["/sbin/ldconfig", "-p"]))
 
 
 def test_datagrams_and_servers_are_refused(lab: Lab, taken: Taken) -> None:
