@@ -330,14 +330,14 @@ class RunWriter:
                 notes.values = {}
             mark, self._surroundings = self._surroundings, surroundings.count
         for source, read in surroundings.since(mark).items() if mark < self._surroundings else ():
-            self._value_noted((), GAP, source, read)
+            self._value_noted((), GAP, source, safe_snapshot(read).data)
         for notes, by_source in taken:
             for source, values in by_source.items():
-                self._value_noted(notes.path, notes.gap, source, encoded(source, values))
+                self._value_noted(notes.path, notes.gap, source, orjson.dumps(encoded(source, values)))
 
-    def _value_noted(self, path: Lineage, gap: int, source: str, value: Any) -> None:
-        facts = {"lineage": list(path), "gap": gap, "source": source}
-        self.append("value_read", _facts(facts), {"value": safe_snapshot(value).data})
+    def _value_noted(self, path: Lineage, gap: int, source: str, value: bytes) -> None:
+        facts = b'"lineage":%b,"gap":%d,"source":"%b"' % (lineage_json(path), gap, source.encode())
+        self.append("value_read", facts, {"value": value})
 
     def violation(self, branch: Branch, step: Step | None, policy_id: str, reason: str) -> None:
         """A policy was violated by this step, or by the one that the branch made last."""
