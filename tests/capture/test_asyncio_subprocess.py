@@ -167,17 +167,19 @@ def test_a_program_that_is_not_there(lab: Lab, monkeypatch: pytest.MonkeyPatch) 
 def test_a_protocol_of_the_programs_own_is_passed_through_and_refused_later(lab: Lab) -> None:
     async def agent() -> bytes:
         loop = asyncio.get_running_loop()
-        over = loop.create_future()
+        said, over = loop.create_future(), loop.create_future()
 
         class Own(asyncio.SubprocessProtocol):
             def pipe_data_received(self, fd: int, data: bytes) -> None:
-                over.set_result(data)
+                said.set_result(data)
+
+            def process_exited(self) -> None:
+                over.set_result(None)
 
         transport, _ = await loop.subprocess_exec(Own, "echo", "mine", stdin=None, stderr=None)
-        try:
-            return bytes(await over)
-        finally:
-            transport.close()
+        await asyncio.gather(said, over)
+        transport.close()
+        return bytes(said.result())
 
     taken = lab.record(agent)
     assert (taken.value, taken.steps) == (b"mine\n", [])

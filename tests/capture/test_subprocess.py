@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import platform
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -430,3 +432,25 @@ def test_what_a_library_asks_of_the_machine_is_no_step(lab: Lab, monkeypatch: py
         lab, lambda: subprocess.run(["uname", "-p"], capture_output=True).stdout, monkeypatch
     )
     assert [name for _, name, _, _ in taken.steps] == ["uname"]
+
+
+def test_a_pipe_that_is_let_go_is_closed_at_once(lab: Lab) -> None:
+    def agent() -> list[Any]:
+        process = subprocess.Popen(["sh", "-c", "echo first; exec yes"], stdout=subprocess.PIPE)
+        assert process.stdout
+        first = process.stdout.readline()
+        descriptor = process.stdout.raw.name  # type: ignore[attr-defined]  # a FileIO's
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            process.stdout = None
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(descriptor)
+        return [first, process.wait()]
+
+    gc.disable()
+    try:
+        taken, result = lab.again(agent)
+    finally:
+        gc.enable()
+    assert (taken.error, taken.value) == (None, [b"first\n", -13])
+    assert (str(result.verdict), result.value) == ("MATCH", taken.value)

@@ -53,6 +53,8 @@ _AUDITED = {
     "os.killpg": "send a signal",
 }
 _SIGNALS = ("os.kill", "os.killpg")
+_STARTS = ("subprocess.Popen", "os.posix_spawn")
+"""By which `subprocess` starts a process: the second as well from Python 3.13 on, where it can."""
 
 _SOCKET_METHODS = (
     "connect",
@@ -146,7 +148,7 @@ def _audit(event: str, args: tuple[Any, ...]) -> None:
         return
     if event in _SIGNALS and (args[1] == 0 or (event == "os.kill" and args[0] == os.getpid())):
         return  # it asks whether there is such a process, or is to itself
-    if event != "subprocess.Popen" or not (asks_about_the_machine(args[1]) and args[0] == args[1][0]):
+    if event not in _STARTS or not (asks_about_the_machine(args[1]) and args[0] == args[1][0]):
         guard.refuse(f"{what} ({_target(args)})")
 
 

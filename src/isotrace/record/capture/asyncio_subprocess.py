@@ -319,6 +319,8 @@ class _Reads:
             self.pieces = None
             self.at_end = isinstance(error, StopAsyncIteration)
             raise
+        finally:
+            self.ask = _nothing
         self.asked = asked
         return self.got.pop() if self.got else _made_again(value)
 

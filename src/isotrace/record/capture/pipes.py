@@ -10,6 +10,7 @@ import io
 import os
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -88,11 +89,15 @@ class Output(Pipe):
             self._ask = ask
             if self._pieces is None:
                 params = {"do": "read", "from": self._stream, **self._command.call}
-                exchange = Exchange(params, self._real)
+                this = weakref.ref(self)  # a pipe that is let go is closed at once, as any file
+                exchange = Exchange(params, lambda _: _pieces_of(this))
                 self._pieces = branch.driver.stream(
                     step_of(self._command.program, "stream"), branch, (exchange,), {}
                 )
-            return self._next(to_end=to_end)
+            try:
+                return self._next(to_end=to_end)
+            finally:
+                self._ask = _nothing
 
     def _next(self, *, to_end: bool) -> bytes | None:
         """The next piece, with `to_end` the last."""
@@ -115,12 +120,14 @@ class Output(Pipe):
             return self._got.pop()
         return None if value is None else octets(value)
 
-    def _real(self, exchange: Exchange) -> Iterator[Any]:
+    def ask(self) -> bytes | None:
+        """What the read that is under way gives."""
         if self._served:
             raise not_there(self._command.program)
-        while (piece := self._ask()) != b"":
+        piece = self._ask()
+        if piece != b"":
             self._got.append(piece)
-            yield None if piece is None else kept(piece)
+        return piece
 
     def close(self) -> None:
         pieces, self._pieces = getattr(self, "_pieces", None), None
@@ -129,6 +136,12 @@ class Output(Pipe):
                 pieces.close()
         finally:
             super().close()
+
+
+def _pieces_of(this: weakref.ref[Output]) -> Iterator[Any]:
+    while (pipe := this()) is not None and (piece := pipe.ask()) != b"":
+        del pipe
+        yield None if piece is None else kept(piece)
 
 
 class Input(Pipe):
