@@ -27,6 +27,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.asked: list[str] = []
         self.fail_next = 0
+        self.answers: list[tuple[int, str, bytes]] = []
         self.words = ["Hel", "lo", " you"]
         self.scripted: list[list[Any]] = []
         self.script: Callable[[str, Any], Any] | None = None
@@ -119,6 +120,9 @@ class _Handler(BaseHTTPRequestHandler):
         elif self.server.fail_next:
             self.server.fail_next -= 1
             self.answer(429, b'{"error": {"message": "slow down", "type": "rate_limit"}}', retry_after="0")
+        elif self.server.answers:
+            status, kind, answer = self.server.answers.pop(0)
+            self.answer(status, answer, kind)
         elif self.server.scripted:
             self.events([(None, data) for data in self.server.scripted.pop(0)])
         elif "/odd-events/" in self.path:

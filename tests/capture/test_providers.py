@@ -40,6 +40,15 @@ CONTENTS = {"contents": [{"parts": [{"text": "Hi"}]}]}
         ("https://g/v1/models/e:embedContent", {"content": {}}, "embeddings", "e"),
         ("https://g/models/claude%40v1:streamRawPredict", CHAT, "chat", "claude@v1"),
         ("https://bedrock/model/anthropic.claude%3A0/converse", CHAT, "chat", "anthropic.claude:0"),
+        ("https://bedrock/model/m/converse-stream", CHAT, "chat", "m"),
+        ("https://bedrock/model/m/invoke-with-response-stream", CHAT, "chat", "m"),
+        (
+            "https://bedrock/model/amazon.titan-text/invoke",
+            {"inputText": "Hi"},
+            "text_completion",
+            "amazon.titan-text",
+        ),
+        ("https://bedrock/model/titan-embed-v2/invoke", {"inputText": "Hi"}, "embeddings", "titan-embed-v2"),
     ],
 )
 def test_a_call_to_a_model_is_told_by_path_and_body(url, body, operation, model):

@@ -63,7 +63,21 @@ _SHAPES: Final[tuple[tuple[str, re.Pattern[str], Callable[[_Body], bool]], ...]]
         ),
         # Mistral's conversations, Bedrock
         ("chat", r"/conversations(?:/[^/]+)?/?$", _has("inputs")),
-        ("chat", r"/model/(?P<model>[^/]+)/(?:converse|invoke)$", _has_list("messages")),
+        (
+            "chat",
+            r"/model/(?P<model>[^/]+)/(?:converse|converse-stream|invoke|invoke-with-response-stream)$",
+            _has_list("messages"),
+        ),
+        (
+            "embeddings",
+            r"/model/(?P<model>[^/]*embed[^/]*)/invoke$",
+            _has("inputText", "texts", "inputImage", "inputs"),
+        ),
+        (
+            "text_completion",
+            r"/model/(?P<model>[^/]+)/invoke(?:-with-response-stream)?$",
+            _has("prompt", "inputText"),
+        ),
     )
 )
 
