@@ -66,6 +66,55 @@ def test_everything_random_is_the_same_in_a_replay(programs: Programs) -> None:
     assert len(set(asked)) == len(asked) == 14
 
 
+DRAWING_TOOLS = """
+import asyncio, random
+import isotrace
+import numpy as np
+
+np.random.rand()
+
+@isotrace.skill
+def dice() -> int:
+    np.random.rand(3)
+    return random.randint(1, 6)
+
+@isotrace.skill
+def noise() -> float:
+    return random.gauss(0, 1)
+
+@isotrace.skill
+async def later() -> float:
+    await asyncio.sleep(0.01)
+    return random.random()
+
+@isotrace.skill
+def stream():
+    for _ in range(3):
+        yield random.random()
+
+for tool in (dice, noise, noise, lambda: (noise(), noise()), lambda: list(stream())):
+    tool()
+    ask([random.random(), random.gauss(0, 1), float(np.random.rand())])
+
+async def part(name):
+    for _ in range(3):
+        await later()
+        await asyncio.to_thread(ask, [name, random.random()])
+
+async def main():
+    await asyncio.gather(part("a"), part("b"))
+
+asyncio.run(main())
+ask(random.random())
+"""
+
+
+def test_what_tools_draw_does_not_move_the_agent_s_numbers(programs: Programs) -> None:
+    programs.record(DRAWING_TOOLS)
+    result = programs.replay()
+    assert (result.verdict, result.data["divergences"]) == ("MATCH", []), result.data
+
+
 def test_every_recording_reads_anew(programs: Programs) -> None:
     """The seeds are fresh ones: recording makes no program deterministic."""
     code = "import random\nask([random.random(), list({f'name {n}' for n in range(40)})])"

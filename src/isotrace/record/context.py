@@ -422,12 +422,39 @@ def reset_all(tokens: Tokens) -> None:
             variable.reset(token)
 
 
-BodyTokens = tuple[Token[Branch | None], Token[Step | None]]
+class BodyWatch(Protocol):
+    """Looks at what bodies leave behind: `peek` as one begins, `left` with that as it ends."""
+
+    moved: set[str]
+
+    def peek(self) -> Any: ...
+
+    def left(self, before: Any) -> None: ...
+
+    def states(self) -> dict[str, Any]: ...
+
+
+_body_watch: BodyWatch | None = None
+
+
+def watch_bodies(watch: BodyWatch | None) -> None:
+    """Has all bodies of this process looked at, or none any more."""
+    global _body_watch  # noqa: PLW0603 - every step comes by here
+    _body_watch = watch
+
+
+def body_watch() -> BodyWatch | None:
+    """Who looks at the bodies of this process, if anybody."""
+    return _body_watch
+
+
+BodyTokens = tuple[Token[Branch | None], Token[Step | None], Any]
 
 
 def enter_body(step: Step) -> BodyTokens:
     """A step's body runs from here on; skills that it calls are plain calls. Ends with `leave_body`."""
-    return current_branch.set(None), current_step.set(step)
+    seen = None if _body_watch is None else _body_watch.peek()
+    return current_branch.set(None), current_step.set(step), seen
 
 
 def leave_body(tokens: BodyTokens) -> None:
@@ -437,6 +464,8 @@ def leave_body(tokens: BodyTokens) -> None:
         current_step.reset(tokens[1])
     except ValueError:  # another context by now
         pass
+    if tokens[2] is not None and _body_watch is not None:
+        _body_watch.left(tokens[2])
 
 
 class Opener(Protocol):

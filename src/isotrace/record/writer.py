@@ -18,7 +18,16 @@ from isotrace.clock import Clock
 from isotrace.errors import IsotraceError
 from isotrace.hashing import SCHEME
 from isotrace.models import META_REPLAYABILITY, Lineage
-from isotrace.record.context import Branch, Ending, RunEnding, RunInfo, Step, lineage_json
+from isotrace.record.context import (
+    BodyWatch,
+    Branch,
+    Ending,
+    RunEnding,
+    RunInfo,
+    Step,
+    body_watch,
+    lineage_json,
+)
 from isotrace.record.memory_journal import AnyJournal
 from isotrace.record.outcomes import classify, error_value
 from isotrace.record.restore import can_restore
@@ -33,7 +42,7 @@ from isotrace.record.shapes import (
 )
 from isotrace.record.snapshot import JSON, Snapshot, json_form, snapshot
 from isotrace.record.sources import controlled, files
-from isotrace.record.sources.noted import MAX_IN_GAP, Notes, encoded
+from isotrace.record.sources.noted import MAX_IN_GAP, MOVED, Notes, encoded
 from isotrace.record.sources.surroundings import GAP, surroundings
 from isotrace.record.spec import SkillSpec
 from isotrace.record.warned import warn
@@ -178,6 +187,8 @@ class RunWriter:
 
     def finish_at_once(self, step: Step, value: Any, took_ns: int, bits: int = 0) -> None:
         """The end of a step that returned, and did not have to wait for its turn."""
+        if (watch := body_watch()) is not None and watch.moved:
+            self._note_moved(step.branch, watch)
         if json_form(value, 1) == JSON and not _says_more(step):
             said = bits | PLAIN if step.spec.annotated else bits
             kept = value
@@ -239,6 +250,8 @@ class RunWriter:
     def finish(self, ending: Ending, took_ns: int) -> None:
         """Writes the end of a step. From here on a crash can't lose it."""
         step = ending.step
+        if (watch := body_watch()) is not None and watch.moved:
+            self._note_moved(step.branch, watch)
         branch, slot = step.branch, step.spec.name
         step.ended = True
         if ending.bits is not None and not ending.extra and not _says_more(step):
@@ -321,6 +334,10 @@ class RunWriter:
                 notes.values.setdefault(source, []).append(value)
                 return
         self.note(f"{source}: read more than {MAX_IN_GAP:,} times between two steps")
+
+    def _note_moved(self, branch: Branch, watch: BodyWatch) -> None:
+        """The body of a step has drawn from global generators: from here on the agent goes on with these."""
+        self.noted(branch, MOVED, watch.states())
 
     def _write_notes(self) -> None:
         with self._notes_lock:

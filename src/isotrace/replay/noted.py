@@ -16,7 +16,8 @@ import orjson
 from isotrace.events import Event
 from isotrace.models import Erased, Lineage
 from isotrace.record.context import Branch
-from isotrace.record.sources.noted import CLOCK, PROCESS, decoded
+from isotrace.record.sources.generators import watching
+from isotrace.record.sources.noted import CLOCK, MOVED, PROCESS, decoded
 from isotrace.replay.recorded import RecordedRun
 
 
@@ -54,6 +55,18 @@ class NotedReads:
                 place.last, place.read_ns = value, self._real_ns()
                 return value
             return self._passing(place, branch.last_us * 1000) if source == CLOCK else function()
+
+    def restore_generators(self, branch: Branch) -> None:
+        """A step was served whose body, on record, drew from the global generators: they are where it had
+        left them. In a process that is not the program's own they are left alone."""
+        watch = watching()
+        if watch is None or MOVED not in self._sources:
+            return
+        for states in self._of_gap(branch, MOVED):
+            try:
+                watch.restore(states)
+            except (ValueError, TypeError, KeyError):
+                self._note("the state of a random generator can't be read again")
 
     def _passing(self, place: _Place, event_ns: int) -> int:
         """The time that stands at the last value, or at the branch's last event, and goes on from there."""

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from isotrace.record.sources import entropy, files, keys, seeds, uuids, variables, wall_clock
+from isotrace.record.sources import entropy, files, generators, keys, seeds, uuids, variables, wall_clock
+from isotrace.record.sources.noted import CLOCK, ENTROPY, MOVED, UUID
 from isotrace.record.sources.surroundings import surroundings
 
 
@@ -59,7 +60,12 @@ def controlled() -> list[str]:
     """The sources that are controlled now, as a run says it of itself."""
     if not _state.undo:
         return []
-    return [*(["clock"] if wall_clock.controlled() else []), "uuid", "entropy"]
+    return [
+        *([CLOCK] if wall_clock.controlled() else []),
+        UUID,
+        ENTROPY,
+        *([MOVED] if generators.watching() is not None else []),
+    ]
 
 
 @contextmanager

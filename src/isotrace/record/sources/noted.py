@@ -20,6 +20,8 @@ MAX_IN_GAP: Final = 20_000
 CLOCK: Final = "clock"
 UUID: Final = "uuid"
 ENTROPY: Final = "entropy"
+MOVED: Final = "random"
+"""States of the global generators, where a step's body has drawn from them."""
 PROCESS: Final = "process "
 """How the name of a source begins that the capture of processes notes: no control of sources is needed."""
 

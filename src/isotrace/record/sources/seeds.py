@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from isotrace.hashing import H
+from isotrace.record.sources import generators
 
 HASH_SEED: Final = "PYTHONHASHSEED"
 CHOSEN: Final = "ISOTRACE_HASH_SEED_BEFORE"
@@ -74,11 +75,13 @@ def plant(entry: Mapping[str, Any]) -> None:
         _seeds.random = None
     if _seeds.random is not None:
         random.seed(int.from_bytes(_seed_for("random"), "big"))
+        generators.watch()
 
 
 def uproot() -> None:
     """The program has ended: libraries that are imported from now on are not seeded."""
     _seeds.random = None
+    generators.forget()
 
 
 def numbers_for(library: str) -> list[int] | None:
