@@ -24,6 +24,7 @@ TOOLS = (
     "anthropic",
     "attrs",
     "boto3",
+    "genai_prices",
     "httpx",
     "httpx2",
     "langchain_core",

@@ -22,7 +22,8 @@ value can be withheld or erased while the facts and the run's root stay verifiab
 Optional facts of `step_finished`: `stream` (the outcome is the chunks), `assembled` (it is the answer that
 they make, and the chunks stand beside it), `partial` (not all of that answer came), `closed_early`,
 `delivered: false` (the agent's own code ended the step, by cancelling or closing it), `survived` (how
-often it had been cancelled before that, without ending), `at_once` (it was
+often it had been cancelled before that, without ending), `usage` (the model that answered and its tokens, by
+name; the list that the cost was computed by, or why it gave none), `at_once` (it was
 awaited and did not wait for anything, so its end came without a turn), `child_run_id`, `marks` (reasons
 why this step may not replay).
 """
@@ -49,6 +50,7 @@ from isotrace.models import (
     TraceRecord,
     TraceStatus,
     TraceStep,
+    Usage,
     Violation,
 )
 
@@ -331,6 +333,8 @@ class LedgerFold:
             context.child_run_id = facts.get("child_run_id")
             context.marks = list(facts.get("marks", ()))
             context.at_once = facts.get("at_once") is True
+            if (usage := facts.get("usage")) is not None:
+                context.usage = Usage.from_dict(usage)
             if "transport" in event.values:
                 context.transport = event.value("transport")
             if assembled:

@@ -122,6 +122,7 @@ def test_a_second_run_with_other_ids_in_other_pieces_takes_the_same_path(lab: La
     call["id"] = "call_zzzzz"
     other = record(lab, server, [whole, rest, *parts], says("zzzzzzzx", "H", "er", "e"))
     assert digests(lab, one) == digests(lab, other)
+    assert str(lab.replay(other, agent_of(server)).verdict) == "MATCH"
     params = other.record.steps[1].params
     assert params == one.record.steps[1].params
     assert params["messages"][2]["tool_call_id"] == {"$iso:id": "0#1"}

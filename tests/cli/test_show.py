@@ -156,3 +156,48 @@ def test_last_is_a_keyword_that_no_recorded_id_takes_over(
     assert isotrace("show", "@last~1", "--json").json["run_id"] == "c" * 32
     assert isotrace("show", "@last~2", "--json").json["run_id"] == "@last~1"
     assert isotrace("show", "@last~99", "--json").code == 2
+
+
+def used(builder: Any, usage: dict[str, Any], cents: float = 0.0) -> None:
+    """Adds a call of a model that said what it used."""
+    builder.step("chat", {"messages": []}, {"choices": []}, kind="llm", cost_cents=cents)
+    builder.events[-1].facts["usage"] = usage
+
+
+def test_models_tokens_and_costs_are_shown_and_summed(
+    isotrace: Callable[..., Any], put: Callable[..., None], build: Any
+) -> None:
+    builder = build("c" * 32)
+    prices = "genai-prices 0.2.3"
+    used(builder, {"model": "gpt-x", "input_tokens": 1200, "output_tokens": 35, "prices": prices}, 0.42)
+    used(builder, {"model": "m-1", "input_tokens": 3, "output_tokens": 2, "unpriced": f"{prices}: unknown"})
+    used(builder, {"model": "m-1", "input_tokens": 4, "unpriced": f"{prices}: unknown"})
+    put(builder.sealed())
+    said = isotrace("show", "ccc", columns=100)
+    assert "1,207 tokens in, 37 out · 0.42 ¢" in said.out
+    assert said.out.count(f"no cost of m-1, {prices}: unknown") == 1
+    lines = [line for line in said.out.splitlines() if "chat" in line]
+    assert ["gpt-x, 1,200 in, 35 out" in lines[0], "m-1, 3 in, 2 out" in lines[1]] == [True, True]
+    step = isotrace("show", "ccc", "--step", "0", columns=100)
+    assert f"model gpt-x · 1,200 tokens in · 35 tokens out · prices of {prices}" in step.out.replace(
+        "\n  ", " · "
+    )
+    assert isotrace("show", "ccc", "--json").json["steps"][0]["context"]["usage"] == {
+        "model": "gpt-x",
+        "input_tokens": 1200,
+        "output_tokens": 35,
+        "prices": prices,
+    }
+    assert isotrace("ls", "--json").json[0]["total_cost_cents"] == 0.42
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80, 100])
+def test_what_a_model_used_fits_the_terminal(
+    terminal: Callable[..., Any], put: Callable[..., None], build: Any, columns: int
+) -> None:
+    builder = build("c" * 32)
+    used(builder, {"model": "a-model-with-a-rather-long-name" * 3, "input_tokens": 10**9, "output_tokens": 7})
+    put(builder.sealed())
+    screen = terminal(columns, "show", "ccc")
+    assert screen.code == 0
+    assert max(map(len, screen.lines)) <= columns

@@ -10,6 +10,7 @@ from isotrace.errors import ImportFormatError
 from isotrace.formats.langfuse import SEEN_TWICE, LangfuseImporter
 from isotrace.formats.tree import AS_SHOWN, NO_OUTCOME, NO_PARAMS, NO_PROGRAM, UNFINISHED
 from isotrace.ledger import seal
+from isotrace.models import Usage
 
 IMPORTER = LangfuseImporter()
 CALL = {"id": "call_Kud0j0DxWS", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
@@ -103,6 +104,7 @@ def test_params_and_outcomes_are_what_the_source_shows(read_one, export):
         "input": [{"role": "user", "content": "Tokyo?"}],
     }
     assert first.outcome_data == {**ANSWER, "usage": {"input": 5, "output": 2}}
+    assert first.context.usage == Usage("gpt-4.1", 5, 2)
     assert (tool.params, tool.outcome_data) == ({"city": "Tokyo"}, {"value": "sunny"})
     assert last.params["input"][0]["tool_call_id"] == {"$iso:id": "0.0.0#0"}
     assert last.outcome_data == {"value": "Sunny.", "usage": {"input": 9}}

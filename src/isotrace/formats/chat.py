@@ -32,6 +32,7 @@ from isotrace.hashing import SCHEME, H, import_run_id
 from isotrace.jsondiff import MISSING
 from isotrace.minted import MintedIds
 from isotrace.models import META_SOURCE, META_TIME
+from isotrace.record.usage import usage_of
 
 LLM_SKILL: Final = "llm.chat"
 DEFAULT_SEED: Final = 42
@@ -96,6 +97,18 @@ def call_arguments(raw: Any) -> dict[str, Any]:
         except CanonicalizationError:
             value = None
     return value if isinstance(value, dict) else {"arguments": None if raw is MISSING else raw}
+
+
+NO_FACTS: Final[Mapping[str, Any]] = {}
+
+
+def usage_facts(answer: Any, asked_model: Any = None) -> Mapping[str, Any]:
+    """What an answer says that it used, as the fact of its step. Its cost stays the source's business: the
+    same file gives the same run, whatever list of prices is installed."""
+    usage = usage_of(answer, asked_model)
+    if usage is None or (usage.input_tokens is None and usage.output_tokens is None):
+        return NO_FACTS
+    return {"usage": usage.to_dict()}
 
 
 @dataclass(slots=True)
@@ -274,6 +287,7 @@ class ChatRun:
             cost_cents=cost_cents,
             duration_ms=passed_ms if duration_ms is None else duration_ms,
             marks=marks,
+            more=usage_facts(outcome),
         )
         self._minted.learn(lineage_text((number,)), outcome)
         self.message(message)
@@ -369,6 +383,7 @@ class ChatRun:
         duration_ms: float,
         cost_cents: float = 0.0,
         marks: tuple[str, ...] = (),
+        more: Mapping[str, Any] = NO_FACTS,
     ) -> None:
         facts: dict[str, Any] = {
             "lineage": [number],
@@ -378,6 +393,7 @@ class ChatRun:
             "cost_cents": cost_cents,
             "duration_ms": duration_ms,
             "retry_count": 0,
+            **more,
         }
         if marks:
             facts["marks"] = list(marks)

@@ -354,6 +354,7 @@ _FACTS: Final[dict[str, dict[str, _Rule]]] = {
         "closed_early": _FLAG_OR_NOT,
         "delivered": _FLAG_OR_NOT,
         "at_once": _FLAG_OR_NOT,
+        "usage": _Rule("an object", dict, ..., of=(str, int)),
         "child_run_id": _TEXT_OR_NOT,
         "marks": _Rule("an array of strings", list, ..., of=(str,)),
     },

@@ -18,12 +18,12 @@ from typing import Any, Final
 from isotrace.canonical import MAX_DEPTH, value_bytes
 from isotrace.contracts import ImportedRun
 from isotrace.events import lineage_text
-from isotrace.formats.chat import SUCCESS, ChatRun, Identity, Outcome
+from isotrace.formats.chat import SUCCESS, ChatRun, Identity, Outcome, usage_facts
 from isotrace.formats.node import Node
 from isotrace.formats.source import Bounds
 from isotrace.jsondiff import MISSING
 from isotrace.minted import MintedIds
-from isotrace.models import META_REPLAYABILITY, Lineage
+from isotrace.models import META_MODEL, META_REPLAYABILITY, Lineage
 
 NO_PROGRAM: Final = "program: the source does not say which program ran, so a replay has to be given it"
 AS_SHOWN: Final = "values: they are as the source shows them, not as the code passed them"
@@ -183,6 +183,9 @@ class TreeRun(ChatRun):
             facts["wrapped"] = True
         if step.marks:
             facts["marks"] = list(step.marks)
+        elif step.kind == "llm":
+            # One with a mark is not the model's own answer, or was counted before.
+            facts |= usage_facts(step.outcome, (step.params or {}).get(META_MODEL))
         self._add("step_finished", facts, values)
         if step.kind == "llm":
             self._minted.learn(lineage_text(step.lineage), step.outcome)

@@ -34,7 +34,7 @@ from isotrace.contracts import ImportedRun
 from isotrace.errors import CanonicalizationError, ImportFormatError
 from isotrace.events import lineage_text
 from isotrace.formats.cassette import Exchange, exchange_of
-from isotrace.formats.chat import TIME_ABSENT, ChatRun, Identity, known
+from isotrace.formats.chat import TIME_ABSENT, ChatRun, Identity, known, usage_facts
 from isotrace.formats.node import Node, as_import_error, plain_json
 from isotrace.formats.scan import JsonText
 from isotrace.formats.source import DEFAULT_BOUNDS, Bounds, label_of, read_all
@@ -198,6 +198,8 @@ class CassetteRun(ChatRun):
             values["outcome_data"] = value_bytes(outcome)
         if one.error is not None:
             values["error"] = value_bytes(one.error)
+        if one.call is not None:
+            facts |= usage_facts(outcome, one.call.model)
         self._add("step_finished", facts, values)
         self._minted.learn(lineage_text((number,)), outcome)
 

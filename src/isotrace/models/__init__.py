@@ -28,6 +28,7 @@ from isotrace.models.records import (
 )
 from isotrace.models.runs import RunContext
 from isotrace.models.steps import Lineage, StepContext, TraceStatus, TraceStep
+from isotrace.models.usage import Usage
 
 __all__ = [
     "META_MODEL",
@@ -48,6 +49,7 @@ __all__ = [
     "TraceStatus",
     "TraceStep",
     "TraceSummary",
+    "Usage",
     "Violation",
     "_normalize_for_determinism",
     "compare_traces",

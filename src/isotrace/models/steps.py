@@ -10,6 +10,7 @@ from typing import Any, cast
 from isotrace import hashing
 from isotrace.errors import CanonicalizationError, RecordGapError
 from isotrace.models.fields import Erased, Fields, chunks_mapped, read_object, restored, shown, time_text, utc
+from isotrace.models.usage import Usage
 
 Lineage = tuple[int | str, ...]
 """A step's place in its run: the numbers (or branch keys) from the root branch down."""
@@ -37,7 +38,8 @@ class StepContext:
     into params to the provider's own ids; `marks` are reasons why the step may not replay.
     `at_once`: it was awaited, and did not wait for anything. `transport`: how the answer of a captured
     call came, such as an HTTP status and headers. `chunks`: the pieces of a stream whose outcome is the
-    answer that they make; the outcome of any other stream is its chunks.
+    answer that they make; the outcome of any other stream is its chunks. `usage`: the model that
+    answered, and its tokens.
     """
 
     kind: str = "tool"
@@ -53,6 +55,7 @@ class StepContext:
     at_once: bool = False
     transport: dict[str, Any] | None = None
     chunks: list[Any] | None = None
+    usage: Usage | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, all fields."""
@@ -70,6 +73,7 @@ class StepContext:
             "at_once": self.at_once,
             "transport": shown(self.transport),
             "chunks": None if self.chunks is None else [shown(chunk) for chunk in self.chunks],
+            "usage": None if self.usage is None else self.usage.to_dict(),
         }
 
     @classmethod
@@ -89,6 +93,7 @@ class StepContext:
         if not isinstance(at_once, bool):
             raise fields.wrong("at_once", "a boolean")
         transport = None if data.get("transport") is None else fields.object("transport")
+        usage = data.get("usage")
         error = fields.any("error")
         if not isinstance(error, str | Erased | None):
             raise fields.wrong("error", "a string or null")
@@ -106,6 +111,7 @@ class StepContext:
             at_once=at_once,
             transport=transport,
             chunks=None if data.get("chunks") is None else [restored(one) for one in fields.list("chunks")],
+            usage=None if usage is None else Usage.from_dict(usage, pointer=fields.at("usage")),
         )
 
 

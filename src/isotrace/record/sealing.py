@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import orjson
 
 from isotrace.canonical import value_bytes
 from isotrace.errors import CanonicalizationError
-from isotrace.events import Event, lineage_text
+from isotrace.events import Event, datetime_of, lineage_text
 from isotrace.ledger import SealedRun, seal
 from isotrace.minted import MintedIds
 from isotrace.models import Erased, Lineage
 from isotrace.record.assembly import Answer, StreamedAnswers
 from isotrace.record.lines import JournalContent
+from isotrace.record.prices import price_of
+from isotrace.record.usage import usage_of
 
 KILLED = "the process ended before the run did"
 STOPPED = "recording stopped before the run did"
@@ -85,6 +88,9 @@ class _Settling:
         self._minted.learn(lineage_text(event.lineage), outcome)
         if not event.facts.get("cost_cents") and (cents := cost_of(outcome)):
             event.facts["cost_cents"] = cents
+        started = self._started[event.lineage]
+        if "captured" in started.facts:
+            _account(event, started, outcome)
 
 
 def _put_together(event: Event, answer: Answer) -> None:
@@ -97,6 +103,24 @@ def _put_together(event: Event, answer: Answer) -> None:
     event.facts["assembled"] = True
     if answer.partial:
         event.facts["partial"] = True
+
+
+def _account(event: Event, started: Event, outcome: Any) -> None:
+    """Says what a call of a model used, and what that cost where nobody said so."""
+    params = started.value("params", {})
+    usage = usage_of(outcome, params.get("model") if isinstance(params, dict) else None)
+    if usage is None:
+        return
+    if not event.facts.get("cost_cents"):
+        transport = event.value("transport", {})
+        url = transport.get("url") if isinstance(transport, dict) else None
+        price = price_of(usage, datetime_of(started.time_us), url if isinstance(url, str) else None)
+        if price is not None and price.cents is not None:
+            event.facts["cost_cents"] = price.cents
+            usage = replace(usage, prices=price.source)
+        elif price is not None:
+            usage = replace(usage, unpriced=f"{price.source}: {price.problem}")
+    event.facts["usage"] = usage.to_dict()
 
 
 def _replace_minted(event: Event, minted: MintedIds) -> None:

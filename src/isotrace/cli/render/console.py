@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
 from isotrace.cli.safe import shortened, visible
+from isotrace.models import Usage
 
 PIPE_WIDTH = 200
 """Columns where there is no terminal to ask: wide, so that a program reading along loses nothing."""
@@ -155,6 +156,14 @@ def cost(cents: float) -> str:
     if not cents:
         return ""
     return f"${cents / 100:,.2f}" if cents >= 100 else f"{cents:.2g} ¢"
+
+
+def tokens(usage: Usage | None) -> str:
+    """`gpt-x, 1,200 in, 35 out`: the model that answered and its tokens, as far as they are known."""
+    if usage is None:
+        return ""
+    counts = ((usage.input_tokens, "in"), (usage.output_tokens, "out"))
+    return ", ".join([*filter(None, [usage.model]), *(f"{n:,} {way}" for n, way in counts if n is not None)])
 
 
 def moment(when: datetime | None) -> str:

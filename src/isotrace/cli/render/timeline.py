@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
@@ -22,6 +23,7 @@ from isotrace.cli.render.console import (
     safe,
     say,
     short_id,
+    tokens,
 )
 from isotrace.cli.safe import json_text, plain, summary, visible, visible_lines
 from isotrace.events import lineage_text
@@ -32,10 +34,14 @@ from isotrace.models import (
     Erased,
     TraceRecord,
     TraceStep,
+    Usage,
 )
 
 _EDGE = 100
 """Of a longer run a terminal shows this many steps from each end, unless asked for a range."""
+
+_LEAST = 12
+"""Less room than this is left free beside a step's name."""
 
 _BRANCH_STYLES = ("cyan", "magenta", "blue", "yellow", "green")
 
@@ -129,6 +135,7 @@ def _header(record: TraceRecord, width: int, signature: str | None) -> Iterator[
             None if absent else f"{moment(record.started_at)} UTC",
             counts,
             None if absent else f"{duration(_elapsed_ms(record))}",
+            _total_tokens(record),
             cost(record.total_cost_cents),
             f"tenant {visible(record.tenant_id)}" if record.tenant_id != "default" else None,
         ],
@@ -144,12 +151,30 @@ def _header(record: TraceRecord, width: int, signature: str | None) -> Iterator[
             else f"correlation {short_id(record.correlation_id)}",
         ],
     )
+    for reason in _unpriced(record):
+        yield safe(f"  {reason}", width, "dim")
     yield from _grade(record)
     known = {META_REPLAYABILITY}
     rest = [f"{visible(str(k))} {plain(v, 60)}" for k, v in record.metadata.items() if k not in known]
     yield from _flow(width, rest)
     if record.context is not None and record.context.input not in (MISSING, None):
         yield Text(f"  input {_value_line(record.context.input, width - 8)}", style="dim")
+
+
+def _total_tokens(record: TraceRecord) -> str:
+    """The tokens of all steps, empty where none were counted."""
+    used = [step.context.usage for step in record.steps if step.context and step.context.usage]
+    sent = [usage.input_tokens for usage in used if usage.input_tokens is not None]
+    given = [usage.output_tokens for usage in used if usage.output_tokens is not None]
+    return f"{sum(sent):,} tokens in, {sum(given):,} out" if sent or given else ""
+
+
+def _unpriced(record: TraceRecord) -> Iterator[str]:
+    """Why steps have no cost, each reason once."""
+    used = [step.context.usage for step in record.steps if step.context and step.context.usage]
+    reasons = dict.fromkeys((usage.model, usage.unpriced) for usage in used if usage.unpriced)
+    for model, reason in reasons:
+        yield f"no cost of {model}, {reason}"
 
 
 def _ending(record: TraceRecord, width: int) -> Iterator[Text]:
@@ -250,6 +275,9 @@ class _Timeline:
         name = cut_cells(visible(step.skill_name), max(room, 8))
         left.append(name, style="bold")
         left.append_text(Text.assemble("  ", status))
+        used = visible(tokens(step.context.usage if step.context else None))
+        if used and room - cell_len(name) > _LEAST:
+            left.append(f"  {cut_cells(used, room - cell_len(name) - 2)}", style="dim")
         left.append(" " * max(self.width - left.cell_len - right.cell_len, 1))
         left.append_text(right)
         left.rstrip()
@@ -388,10 +416,31 @@ def _step_facts(record: TraceRecord, step: TraceStep) -> list[str | None]:
             f"events {context.start_seq} and {context.end_seq}" if context.end_seq else None,
             f"run of its own {visible(context.child_run_id)}" if context.child_run_id else None,
             *(visible(mark) for mark in context.marks),
+            *_usage_facts(context.usage),
         ]
     if not isinstance(step.params, Erased):
         facts.append(f"hash {step.determinism_hash()}")
     return facts
+
+
+def _usage_facts(usage: Usage | None) -> Iterator[str]:
+    if usage is None:
+        return
+    if usage.model is not None:
+        yield f"model {visible(usage.model)}"
+    for count, what in (
+        (usage.input_tokens, "tokens in"),
+        (usage.cached_tokens, "of them from the cache"),
+        (usage.cache_write_tokens, "written to the cache"),
+        (usage.output_tokens, "tokens out"),
+        (usage.reasoning_tokens, "of them for reasoning"),
+    ):
+        if count or (count == 0 and what.startswith("tokens")):
+            yield f"{count:,} {what}"
+    if usage.prices is not None:
+        yield f"prices of {visible(usage.prices)}"
+    if usage.unpriced is not None:
+        yield f"no cost: {visible(usage.unpriced)}"
 
 
 def _print_value(console: Console, title: str, value: Any) -> None:

@@ -176,6 +176,7 @@ class _Call:
             exchange,
             response.status,
             response.headers.items(),
+            url=str(response.url),
             reason=response.reason,
             version=f"HTTP/{version.major}.{version.minor}" if version else "HTTP/1.1",
         )

@@ -182,9 +182,17 @@ def kind_of(exchange: Exchange) -> str:
     return next((str(value) for name, value in came(exchange)["headers"] if name == "content-type"), "")
 
 
-def note(exchange: Exchange, status: int, headers: Iterable[tuple[str, str]], **said: Any) -> None:
-    """Notes how an answer came, as `transport` takes it, and whether it says that the call failed."""
+def note(
+    exchange: Exchange, status: int, headers: Iterable[tuple[str, str]], *, url: str = "", **said: Any
+) -> None:
+    """Notes how an answer came, as `transport` takes it, and whether it says that the call failed.
+
+    `url` is kept, without credentials and query, where the params do not say it: a model has another
+    price elsewhere.
+    """
     exchange.transport = transport(status, headers, **said)
+    if url and "url" not in exchange.params:
+        exchange.transport["url"] = without_secrets(url).partition("?")[0]
     exchange.failure = failure(status)
 
 

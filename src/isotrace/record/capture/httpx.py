@@ -63,6 +63,7 @@ class _Capture:
             exchange,
             response.status_code,
             response.headers.multi_items(),
+            url=str(response.request.url),
             reason=said.decode("ascii", "ignore") if isinstance(said, bytes) else None,
             version=response.http_version,
         )

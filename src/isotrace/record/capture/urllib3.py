@@ -205,6 +205,7 @@ class _Call:
             exchange,
             response.status,
             response.headers.items(),
+            url=self._address(),
             reason=response.reason,
             version=f"HTTP/{response.version // 10}.{response.version % 10}",
         )
