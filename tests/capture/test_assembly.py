@@ -412,6 +412,7 @@ def test_a_body_that_came_whole_is_the_answer() -> None:
 def test_an_unknown_protocol_has_no_answer() -> None:
     assert assembled(events(sse({"text": "a"}, {"text": "b"}))) is None
     assert assembled([_BEGUN, {"text": "a"}, {"text": "b"}]) is None
+    assert assembled([_BEGUN, {"$iso:bytes": "AAECAw=="}]) is None
     assert assembled([]) is None
 
 

@@ -52,6 +52,7 @@ _PROTOCOLS: Final[tuple[type[_Protocol], ...]] = (
 _DATA_MARKS: Final = frozenset({"choices", "candidates", "type", "error"})
 _EVENT_FIELDS: Final = frozenset({"comment", "event", "id", "retry"})
 _DONE: Final = "[DONE]"
+_TAG: Final = "$iso:"
 
 
 class Answer(NamedTuple):
@@ -108,7 +109,7 @@ class Assembler:
             self._error = data.get("error") or data
         elif self._protocol is not None:
             self._protocol.feed(data)
-        elif sent or self._whole is not None:
+        elif sent or self._whole is not None or any(key.startswith(_TAG) for key in data):
             self._odd = True
         else:
             self._whole = data
