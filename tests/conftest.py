@@ -41,6 +41,7 @@ TOOLS = (
     "rfc8785",
     "trio",
     "urllib3",
+    "uuid_utils",
     "uvloop",
     "yaml",
 )

@@ -35,6 +35,8 @@ CAPTURES = {
     "mcp.server.lowlevel.server": f"{__name__}.mcp",
     "mcp.shared.memory": f"{__name__}.mcp",
     "numpy.random": "isotrace.record.sources.numpy_random",
+    "uuid_utils": "isotrace.record.sources.uuid_utils",
+    "uuid_utils.compat": "isotrace.record.sources.uuid_utils",
     "pydantic_ai.toolsets.function": f"{__name__}.pydantic_ai",
     "subprocess": f"{__name__}.subprocess",
     "urllib3": f"{__name__}.urllib3",
