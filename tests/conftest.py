@@ -25,6 +25,7 @@ TOOLS = (
     "attrs",
     "boto3",
     "genai_prices",
+    "h2",
     "httpx",
     "httpx2",
     "langchain_core",
