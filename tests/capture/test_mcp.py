@@ -361,7 +361,47 @@ def test_a_server_that_is_not_there(lab: Lab) -> None:
     assert [step.status.value for step in taken.record.steps] == ["failure", "failure"]
 
 
-def test_no_secret_of_a_server_is_recorded(lab: Lab) -> None:
+def test_a_connection_that_fails_while_it_is_used(lab: Lab) -> None:
+    async def agent() -> list[str]:
+        seen = []
+        try:
+            async with (
+                http_client("http://127.0.0.1:9/mcp") as (read, write, *_),
+                ClientSession(read, write) as session,
+            ):
+                await session.initialize()
+        except* Exception as group:
+            seen.append(f"{group.message}: {group.exceptions}")
+        return seen
+
+    taken = lab.record(agent)
+    result = lab.replay(taken, agent)
+    assert (str(result.verdict), result.value, result.receipt.blocked) == ("MATCH", taken.value, 0)
+    assert "ConnectError" in taken.value[0]
+
+
+def test_an_error_of_the_program_leaves_a_connection_as_it_did(lab: Lab, shop: Shop) -> None:
+    async def agent() -> str:
+        with pytest.raises(ExceptionGroup) as raised:  # noqa: PT012  # raised inside, seen outside
+            async with session_with(shop) as session:
+                await session.call_tool("price", {"item": "ham"})
+                raise KeyError("mine")
+        return repr(raised.value)
+
+    taken = assert_replays_alone(lab, shop, agent)
+    assert "KeyError('mine')" in taken.value
+
+    async def changed() -> str:
+        async with session_with(shop) as session:
+            await session.call_tool("price", {"item": "ham"})
+            raise RuntimeError("another")
+
+    result = lab.replay(taken, changed)
+    assert "RuntimeError('another')" in repr(result.error)
+
+
+def test_no_secret_of_a_server_is_recorded(lab: Lab, server: Any) -> None:
+    page = f"{server.url}/no-such-page"
     arguments = ["--api-key", "s3cret", "--token=s3cret", "-H", "Authorization: Bearer s3cret"]
     arguments += ["https://me:s3cret@host/mcp?key=s3cret", "--verbose", "plain"]
 
@@ -370,6 +410,11 @@ def test_no_secret_of_a_server_is_recorded(lab: Lab) -> None:
         with pytest.raises(OSError, match="at-all"):
             async with stdio_client(server):
                 pass
+        with pytest.raises(Exception) as raised:  # a group, or not
+            async with sse_client(f"{page}?token=s3cret"):
+                pass
+        error = getattr(raised.value, "exceptions", [raised.value])[0]
+        assert "token=s3cret" in str(error)
 
     taken = lab.record(agent)
     assert taken.error is None
@@ -410,8 +455,9 @@ def test_a_server_in_the_same_process(lab: Lab) -> None:
     def note(what: str) -> None:
         look_up()
 
+    app = _server_module().make("inside", note)
+
     async def agent() -> list[str]:
-        app = _server_module().make("inside", note)
         served = getattr(app, "_lowlevel_server", None) or app._mcp_server
         async with (
             create_client_server_memory_streams() as (ours, theirs),
@@ -438,8 +484,10 @@ def test_a_client_of_a_server_in_the_same_process(lab: Lab, mode: str) -> None:
     def look_up() -> None:
         calls.append("looked up")
 
+    app = _server_module().make("inside", lambda what: look_up())
+
     async def agent() -> list[str]:
-        async with mcp.Client(_server_module().make("inside", lambda what: look_up()), mode=mode) as client:
+        async with mcp.Client(app, mode=mode) as client:
             return [_text(await client.call_tool("reserve", {"item": "ham"}))]
 
     taken = lab.assert_replays(agent, calls)

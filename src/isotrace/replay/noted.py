@@ -17,7 +17,7 @@ from isotrace.events import Event
 from isotrace.models import Erased, Lineage
 from isotrace.record.context import Branch
 from isotrace.record.sources.generators import watching
-from isotrace.record.sources.noted import CLOCK, MOVED, PROCESS, decoded
+from isotrace.record.sources.noted import CLOCK, CONNECTION, MOVED, PROCESS, decoded
 from isotrace.replay.recorded import RecordedRun
 
 
@@ -43,7 +43,7 @@ class NotedReads:
     def next(self, branch: Branch, source: str, function: Callable[[], Any]) -> Any:
         """The value of this read. Where the record has none: of a clock the time that goes on from the
         last one, of anything else what `function` gives."""
-        if source not in self._sources and not source.startswith(PROCESS):
+        if source not in self._sources and not source.startswith((PROCESS, CONNECTION)):
             return function()
         with self._lock:
             place = self._places.get((branch.path, source))

@@ -8,18 +8,23 @@ request be executed after all, the connection is opened then.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
+import re
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Final
 
+from isotrace.events import lineage_text
 from isotrace.record.capture.urls import HIDDEN, is_secret_name, without_secrets
 from isotrace.record.context import current_branch, live_branch, reset_all, set_all
 from isotrace.record.edge import Exchange, edge
+from isotrace.record.outcomes import classify, error_value, rebuild_error
 from isotrace.record.patches import swap_code
+from isotrace.record.sources.noted import CONNECTION
 
 _open: dict[int, Connection] = {}
 """The open connections of runs, by the identity of the stream that a session reads from."""
@@ -112,6 +117,29 @@ def replace_generator(function: Any, wrap: Callable[[Any], Any]) -> Callable[[],
 # --- a connection -------------------------------------------------------------------------
 
 
+def _said(error: BaseException | None) -> dict[str, Any] | None:
+    """An error of a connection as a value: of its arguments, those that are plain; of addresses in its
+    text, no secrets."""
+    return None if error is None else _plain(error_value(error))
+
+
+def _plain(value: dict[str, Any]) -> dict[str, Any]:
+    kept = {"type": value["type"], "message": _without_secrets(value["message"])}
+    args = value.get("args", ())
+    if "exceptions" in value:
+        kept["exceptions"] = [_plain(one) for one in value["exceptions"]]
+    elif all(isinstance(argument, str | int | None) for argument in args):
+        kept["args"] = [_without_secrets(one) if isinstance(one, str) else one for one in args]
+    return kept
+
+
+def _without_secrets(text: str) -> str:
+    return _ADDRESS.sub(lambda found: without_secrets(found[0]), text)
+
+
+_ADDRESS: Final = re.compile(r"\b[a-z]+://[^\s'\"<>]+")
+
+
 class Connection:
     """One use of a transport inside a run: `manager` is the real one, `target` says in plain values what
     it connects to."""
@@ -123,6 +151,7 @@ class Connection:
         self._extra = extra
         self._stand_in: _StandIn | None = None
         self._key = 0
+        self._source = ""
 
     @property
     def title(self) -> str:
@@ -133,20 +162,32 @@ class Connection:
 
     async def __aenter__(self) -> Any:
         live: list[Any] = []
+        failed: list[Exception] = []
 
-        async def real(_: Exchange) -> dict[str, Any]:
-            live.append(await self._manager.__aenter__())
+        async def real(exchange: Exchange) -> dict[str, Any]:
+            try:
+                live.append(await self._manager.__aenter__())
+            except Exception as error:  # noqa: BLE001  # raised again below
+                failed.append(error)
+                exchange.failure, exchange.transport = classify(error), {"error": True}
+                return {"error": _said(error)}
             return {}
 
         branch = live_branch()
         assert branch is not None
-        connect = edge("mcp", "connect", "mcp", "read", "acall", library_errors())
+        self._source = CONNECTION + lineage_text((*branch.path, branch.count))
+        exchange = Exchange(self.target, real)
         try:
-            await branch.driver.acall(connect, branch, (Exchange(self.target, real),), {})
+            connect = edge("mcp", "connect", "mcp", "read", "acall")
+            outcome = await branch.driver.acall(connect, branch, (exchange,), {})
         except BaseException:
             if live:  # cancelled before the agent got what was opened
                 await self._close(*sys.exc_info())
             raise
+        if failed:
+            raise failed[0]
+        if (exchange.transport or {}).get("error"):
+            raise rebuild_error(outcome["error"], None, library_errors())
         self.opened = bool(live)
         if live:
             streams = live[0]
@@ -160,8 +201,24 @@ class Connection:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
+        """Closes the real one, or ends as that did on record. A transport that fails cancels the code that
+        uses it, and says why at its end; what the code itself raises passes as it does."""
         _open.pop(self._key, None)
-        return await self._close(kind, error, trace)
+        raised, suppressed = None, None
+        try:
+            suppressed = await self._close(kind, error, trace)
+        except BaseException as other:  # noqa: BLE001  # raised again below, or what was recorded is
+            raised = other
+        branch = live_branch()
+        own = error is not None and not isinstance(error, asyncio.CancelledError)
+        if branch is not None and not own and (raised is not None or self._stand_in is not None):
+            natural = _said(raised)
+            said = branch.driver.noted(branch, self._source, lambda: natural)
+            if said != natural:
+                raised = None if said is None else rebuild_error(said, None, library_errors())
+        if raised is not None:
+            raise raised
+        return suppressed
 
     async def _close(self, *error: Any) -> bool | None:
         with outside_of_the_run():

@@ -24,6 +24,8 @@ MOVED: Final = "random"
 """States of the global generators, where a step's body has drawn from them."""
 PROCESS: Final = "process "
 """How the name of a source begins that the capture of processes notes: no control of sources is needed."""
+CONNECTION: Final = "connection "
+"""The same for the capture of MCP connections."""
 
 _NS: Final = 1_000_000_000
 _MAX_STEP: Final = 2**53 - 1
