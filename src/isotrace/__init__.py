@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from isotrace.operations import areplay as areplay
     from isotrace.operations import behaviours as behaviours
     from isotrace.operations import diff as diff
+    from isotrace.operations import fork as fork
     from isotrace.operations import replay as replay
     from isotrace.plain import from_plain as from_plain
     from isotrace.plain import to_plain as to_plain
@@ -72,7 +73,7 @@ _HOMES = {
         " META_TASK META_TIME META_TRIAL Erased Lineage ParityResult RunContext StepContext TraceRecord"
         " TraceStatus TraceStep TraceSummary Violation compare_traces"
     ),
-    "isotrace.operations": "areplay behaviours diff replay",
+    "isotrace.operations": "areplay behaviours diff fork replay",
     "isotrace.plain": "from_plain to_plain",
     "isotrace.record": (
         "Run ThreadPool agent branch cost current_run extract_headers flush inject_headers instrument run"

@@ -534,3 +534,100 @@ def test_killed_run_is_adopted_by_the_next_command(
     assert program("run", "dies.py").code == -9
     (run,) = isotrace("ls", "--agent", "dies", "--json").json
     assert (run["status"], run["total_steps"]) == ("aborted", 1)
+
+
+# --- modes, and forks -----------------------------------------------------------------------
+
+TRIP = """\
+import isotrace
+
+@isotrace.skill(kind="llm", effect="read")
+def chat(model, system):
+    return "rome" if model == "large" else system
+
+@isotrace.skill(effect="read")
+def price(city):
+    return int(open("price.txt").read())
+
+@isotrace.skill
+def book(city, cents):
+    open("effects.txt", "a").write("book\\n")
+    return f"{city} for {cents}"
+
+@isotrace.agent("trip")
+def trip():
+    city = chat("small", "oslo")
+    cents = price(city)
+    return "too dear" if cents > 20 else book(city, cents)
+
+print(trip())
+"""
+
+
+@pytest.fixture
+def trip(program: Callable[..., Any], tmp_path: Path) -> str:
+    (tmp_path / "trip.py").write_text(TRIP)
+    (tmp_path / "price.txt").write_text("10")
+    run_id: str = program("run", "--json", "trip.py").json["runs"][0]
+    (tmp_path / "effects.txt").unlink()
+    return run_id
+
+
+def test_mode_tools_live_executes_what_reads_and_says_so(
+    isotrace: Callable[..., Any], trip: str, tmp_path: Path
+) -> None:
+    said = isotrace("replay", trip, "--mode", "tools-live")
+    assert said.code == 0
+    assert "2 served · 1 executed · 0 missed · 0 blocked" in said.out
+    (tmp_path / "price.txt").write_text("12")
+    said = isotrace("replay", trip, "--mode", "tools-live", "--json")
+    assert (said.code, said.json["divergences"][0]["code"]) == (1, "PARAMS_CHANGED")
+    assert (said.json["cause"]["why"], said.json["cause"]["step_index"]) == ("TOOL", 1)
+    assert said.json["receipt"]["executed"] == 1
+    assert effects(tmp_path) == 0
+
+
+def test_mode_model_live_asks_another_model_or_with_another_prompt(
+    isotrace: Callable[..., Any], trip: str, tmp_path: Path
+) -> None:
+    (tmp_path / "prompt.txt").write_text("bonn")
+    said = isotrace("replay", trip, "--mode", "model-live", "--prompt-file", "prompt.txt", "--json")
+    first = said.json["divergences"][0]
+    assert (said.code, first["code"], first["actual"]["params"]) == (1, "EXTRA_STEP", {"city": "bonn"})
+    assert said.json["cause"]["why"] == "PROMPT"
+    said = isotrace("replay", trip, "--mode", "model-live", "--model", "large", "--keep", "--json")
+    assert (said.code, said.json["cause"]["why"]) == (1, "MODEL")
+    kept = isotrace("show", said.json["kept_run_id"], "--json").json
+    assert kept["steps"][0]["params"] == {"model": "large", "system": "oslo"}
+    assert kept["metadata"]["replay_of"] == trip
+    assert effects(tmp_path) == 0
+
+
+def test_mode_live_needs_to_be_told_what_it_may_execute(
+    isotrace: Callable[..., Any], trip: str, tmp_path: Path
+) -> None:
+    said = isotrace("replay", trip, "--mode", "live")
+    assert said.code == 2
+    assert "allow-list" in said.err
+    said = isotrace("replay", trip, "--mode", "live", "--allow", "chat", "--allow", "price", "--json")
+    assert (said.code, said.json["divergences"][0]["code"]) == (1, "EFFECT_BLOCKED")
+    assert effects(tmp_path) == 0
+    assert isotrace("replay", trip, "--mode", "live", "--allow", "*").code == 0
+    assert effects(tmp_path) == 1
+
+
+def test_fork_is_a_new_run_with_its_parent(isotrace: Callable[..., Any], trip: str, tmp_path: Path) -> None:
+    arguments = ["fork", trip, "--at", "1", "--set", "/outcome_data/value=99", "--mode", "strict"]
+    said = isotrace(*arguments)
+    assert said.code == 0, said.err
+    assert said.out.startswith("FORKED  run ")
+    assert "TOOL: step 1 (price) was asked the same, and answered otherwise" in said.out
+    forked = isotrace("show", "@last", "--json").json
+    assert forked["context"]["parent"]["run_id"] == trip
+    assert (forked["metadata"]["fork_of"], forked["metadata"]["fork_at"]) == (trip, 1)
+    assert [step["skill_name"] for step in forked["steps"]] == ["chat", "price"]
+    assert isotrace("replay", forked["run_id"]).code == 0
+    assert isotrace("diff", trip, forked["run_id"]).code == 1
+    assert isotrace("fork", trip, "--at", "2", "--set", "nothing").code == 2
+    assert isotrace("fork", trip, "--at", "7", "--allow", "*").code == 2
+    assert effects(tmp_path) == 0

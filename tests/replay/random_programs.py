@@ -22,7 +22,7 @@ from typing import Any
 from isotrace.events import Event
 from isotrace.ledger import Ledger
 from isotrace.record import flush, run, skill
-from isotrace.replay import Replay, ReplayResult
+from isotrace.replay import Plan, Replay, ReplayResult
 from isotrace.stores.memory import MemoryStore
 
 world = random.Random()
@@ -234,16 +234,20 @@ def recorded(seed: int, loop: str) -> tuple[Ledger, dict[str, Any]]:
     return store.ledger(run_id, tenant_id="default"), program.done
 
 
-def replayed(ledger: Ledger, seed: int, loop: str) -> tuple[ReplayResult, dict[str, Any]]:
+def replayed(
+    ledger: Ledger, seed: int, loop: str, plan: Plan | None = None
+) -> tuple[ReplayResult, dict[str, Any]]:
     """The result of one replay; the effects of the replayed program and its end state."""
     program = Program(seed)
-    result = Replay(ledger, stall_after_s=1.0).run(lambda: started(program, loop, MemoryStore()))
+    result = Replay(ledger, plan, stall_after_s=1.0).run(lambda: started(program, loop, MemoryStore()))
     return result, program.done
 
 
-def complaint(ledger: Ledger, seed: int, loop: str, live: dict[str, Any]) -> str | None:
+def complaint(
+    ledger: Ledger, seed: int, loop: str, live: dict[str, Any], plan: Plan | None = None
+) -> str | None:
     """What is wrong with a replay of this ledger, None if it is all the same."""
-    result, again = replayed(ledger, seed, loop)
+    result, again = replayed(ledger, seed, loop, plan)
     # The tests give the two processes different hash seeds on purpose.
     differs = [one for one in result.divergences if one.code != "RUNTIME_MISMATCH"]
     if result.verdict != "MATCH" or differs:

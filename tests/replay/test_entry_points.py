@@ -171,7 +171,7 @@ def test_an_unknown_mode_lists_the_modes() -> None:
     support("a")
     with pytest.raises(UsageError) as raised:
         isotrace.replay(last(), mode="lenient")
-    assert raised.value.expected == "strict"
+    assert raised.value.expected == "strict, tools-live, model-live, live"
 
 
 # --- by function ------------------------------------------------------------------------------------------

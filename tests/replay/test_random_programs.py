@@ -18,6 +18,7 @@ import pytest
 
 from isotrace.record import scheduler
 from isotrace.record.scheduler import Scheduler, Waiter
+from isotrace.replay import Plan
 
 SCRIPT = Path(__file__).parent / "random_programs.py"
 DELAYS_MS = [0.0, 0.5, 3.0, 30.0]
@@ -54,6 +55,20 @@ def complaints(programs: Any, seeds: range, delay_ms: float, loop: str) -> list[
 @pytest.mark.parametrize("delay_ms", DELAYS_MS)
 def test_a_few_random_programs_replay_exactly(programs: Any, delay_ms: float, loop: str) -> None:
     assert complaints(programs, range(100, 105), delay_ms, loop) == []
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_fork_of_a_random_program_that_serves_the_rest_as_well_is_the_same_run(
+    programs: Any, loop: str
+) -> None:
+    programs.delay_s = 0.002
+    found = []
+    for seed in range(300, 308):
+        ledger, live = programs.recorded(seed, loop)
+        count = len(ledger.record().steps)
+        places = sorted({0, count // 2, count - 1} - {-1})
+        found += [programs.complaint(ledger, seed, loop, live, Plan(fork_at=at)) for at in places]
+    assert [one for one in found if one is not None] == []
 
 
 def in_a_process(what: str, seeds: range, delay_ms: float, loop: str, folder: Path, hash_seed: int) -> Any:

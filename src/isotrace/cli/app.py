@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "show": ("show", "Show one run as a timeline, or one of its steps in full."),
     "diff": ("diff", "Compare two runs, and show where they parted."),
     "behaviours": ("behaviours", "Group runs and say which groups always took the same path."),
+    "fork": ("fork", "Run an agent again up to a step, and let it go its own way from there."),
     "replay": ("replay", "Run an agent again, offline, its steps served from the record."),
     "verify": ("verify", "Check that a run, an exported file or a proof is what was recorded."),
     "prove": ("prove", "Prove that a step belongs to a run's root, without the rest of the run."),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -121,6 +122,48 @@ _OPTIONS = [
     click.option("--violations", is_flag=True, help="Runs that violated a policy."),
     click.option("--policy", metavar="ID", help="Runs that violated this policy."),
 ]
+
+
+def with_executing(default_mode: str) -> Callable[[Function], Function]:
+    """Adds the options that say what of a recorded run is executed again, and by which code."""
+    from isotrace.replay import MODES  # noqa: PLC0415 - start-up time: most commands replay nothing
+
+    def decorate(function: Function) -> Function:
+        decorated: Any = function
+        for option in reversed(
+            [
+                click.option(
+                    "--entry",
+                    metavar="MODULE:FUNCTION",
+                    help="The function to run, where the record names none or was imported;"
+                    " or FILE.py:FUNCTION.",
+                ),
+                click.option(
+                    "--mode",
+                    type=click.Choice(MODES),
+                    default=default_mode,
+                    show_default=True,
+                    help="What is really executed.",
+                ),
+                click.option(
+                    "--allow",
+                    multiple=True,
+                    metavar="SKILL",
+                    help="A skill that mode live may execute: a name, or a pattern like 'get_*'. Repeatable.",
+                ),
+                click.option("--model", metavar="NAME", help="The model to ask, where models are called."),
+                click.option(
+                    "--prompt-file",
+                    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+                    metavar="FILE",
+                    help="A file with the system prompt to ask with, where models are called.",
+                ),
+            ]
+        ):
+            decorated = option(decorated)
+        return decorated  # type: ignore[no-any-return]  # click adds the options to whatever it is given
+
+    return decorate
 
 
 def with_selection(default_limit: int | None) -> Callable[[Function], Function]:

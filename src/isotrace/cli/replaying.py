@@ -11,16 +11,18 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from isotrace import errors
 from isotrace.compare import Code, Divergence, Severity, Verdict
 from isotrace.errors import IsotraceError, ReplayError
 from isotrace.operations import open_store, replay_again
+from isotrace.record import flush
 from isotrace.record.sources.seeds import adopt_hash_seed
-from isotrace.replay import guard_process
+from isotrace.replay import Plan, guard_process
 
+_PLAN_FIELDS = [field.name for field in fields(Plan)]
 _ERROR_FIELDS = ("where", "pointer", "run_id", "step", "expected", "got", "nearest", "hint")
 
 
@@ -55,11 +57,11 @@ def _divergence(data: dict[str, Any]) -> Divergence:
 
 def replay_in_child(
     run_id: str,
+    plan: Plan,
     *,
     store_url: str | None,
     tenant: str,
     entry: str | None,
-    mode: str,
     environment: dict[str, str] | None = None,
 ) -> Replayed:
     """Replays a stored run in a process of its own, with this environment, else the one that is here. What
@@ -67,7 +69,13 @@ def replay_in_child(
 
     Raises what the replay raised, and `ReplayError` if the child ended without a result.
     """
-    request = {"run_id": run_id, "store_url": store_url, "tenant": tenant, "entry": entry, "mode": mode}
+    request = {
+        "run_id": run_id,
+        "store_url": store_url,
+        "tenant": tenant,
+        "entry": entry,
+        "plan": {name: getattr(plan, name) for name in _PLAN_FIELDS},
+    }
     reading, writing = os.pipe()
     sys.stdout.flush()
     with (
@@ -110,17 +118,21 @@ def _error(data: dict[str, Any]) -> IsotraceError:
 
 
 def _child(request: dict[str, Any]) -> dict[str, Any]:
+    given = request["plan"]
+    plan = Plan(**{**given, "allow": tuple(given["allow"])})
     store = open_store(request["store_url"])
     try:
-        # From here on nothing gets out of this process: the agent's module is imported under guard.
-        guard_process()
+        if plan.is_strict:
+            # From here on nothing gets out of this process: the agent's module is imported under guard.
+            guard_process()
         result = replay_again(
             store,
             request["run_id"],
+            plan,
             tenant_id=request["tenant"],
             entry=request["entry"],
-            mode=request["mode"],
         )
+        flush()
     finally:
         store.close()
     return {"result": result.to_dict()}

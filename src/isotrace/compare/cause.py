@@ -61,6 +61,8 @@ def cause_of(
     errors = [one for one in divergences if one.severity is Severity.ERROR]
     if any(one.code is Code.INPUT_CHANGED for one in errors):
         return Cause(Why.INPUT, "the run was given another input")
+    if any(one.code is Code.UNCONTROLLED_SOURCE for one in errors):
+        return Cause(Why.ENV, "the code reads what is no step, and what is not on record")
     count = _shared_decisions(original.steps, replay.steps, rules)
     before = original.steps[count] if count < len(original.steps) else None
     after = replay.steps[count] if count < len(replay.steps) else None

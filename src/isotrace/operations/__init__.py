@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from isotrace.operations.programs import recorded_here as recorded_here
     from isotrace.operations.programs import replay_again as replay_again
     from isotrace.operations.replaying import areplay as areplay
+    from isotrace.operations.replaying import fork as fork
     from isotrace.operations.replaying import replay as replay
     from isotrace.operations.runs import Selection as Selection
     from isotrace.operations.runs import find_run as find_run
@@ -58,7 +59,7 @@ _HOMES = {
     "integrity": "Erasure Verified erase find_text prove read_proof step_values verify_proof verify_run",
     "opening": "open_store",
     "programs": "RecordedHere exit_code program_entry record_program recorded_here replay_again",
-    "replaying": "areplay replay",
+    "replaying": "areplay fork replay",
     "runs": "Selection find_run key_values list_all list_runs moment show",
     "surroundings": "replay_environment",
 }

@@ -14,7 +14,7 @@ from typing import Any
 
 from isotrace.contracts import TraceStore
 from isotrace.errors import NoEntryPointError, UsageError
-from isotrace.operations.replaying import OPENS_RUN, replay
+from isotrace.operations.replaying import OPENS_RUN, replay_by_plan
 from isotrace.operations.surroundings import changed_files
 from isotrace.record import sources
 from isotrace.record.capture import instrument
@@ -23,7 +23,7 @@ from isotrace.record.runs import Run, provisional_run, run, set_program
 from isotrace.record.sealer import observed
 from isotrace.record.sources import seeds
 from isotrace.record.spec import SkillSpec
-from isotrace.replay import ReplayResult, named_function
+from isotrace.replay import Plan, ReplayResult, named_function
 
 _INTERRUPTED = 130
 _FIRST_LINE = 1024
@@ -182,10 +182,11 @@ class _FirstRun:
 
 
 def replay_again(
-    store: TraceStore, run_id: str, *, tenant_id: str, entry: str | None = None, mode: str = "strict"
+    store: TraceStore, run_id: str, plan: Plan | None = None, *, tenant_id: str, entry: str | None = None
 ) -> ReplayResult:
-    """Replays a stored run by `entry` (`MODULE:FUNCTION`, `FILE.py:FUNCTION`), else by its recorded
-    entry point, a function or a program. Raises as `replay` does, and `UsageError` for `entry`."""
+    """Replays a stored run, strictly unless `plan` says otherwise, by `entry` (`MODULE:FUNCTION`,
+    `FILE.py:FUNCTION`), else by its recorded entry point, a function or a program. Raises as `replay`
+    does, and `UsageError` for `entry`."""
     function: Callable[[], Any] | None = None
     if entry is not None:
         function = named_function(entry)
@@ -194,7 +195,7 @@ def replay_again(
         program = _program_of(recorded)
         if program is not None:
             function = replayable_program(program, run_id)
-    result = replay(run_id, function, mode=mode, store=store, tenant_id=tenant_id)
+    result = replay_by_plan(run_id, function, plan or Plan(), store=store, tenant_id=tenant_id)
     result.notes.extend(changed_files(store, run_id, tenant_id=tenant_id))
     return result
 

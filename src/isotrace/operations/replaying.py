@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from isotrace.contracts import TraceStore
@@ -14,7 +14,7 @@ from isotrace.operations.runs import find_run
 from isotrace.record import flush
 from isotrace.record.home import default_tenant
 from isotrace.record.skills import ENTRY_ATTRIBUTE
-from isotrace.replay import Replay, ReplayResult, agent_of, recorded_call
+from isotrace.replay import Plan, Replay, ReplayResult, agent_of, recorded_call
 
 OPENS_RUN = "__isotrace_opens_run__"
 """Set on a function that is no body of a run, but a program that opens it."""
@@ -25,6 +25,10 @@ def replay(
     function: Callable[..., Any] | None = None,
     *,
     mode: str = "strict",
+    allow: Iterable[str] = (),
+    model: str | None = None,
+    prompt: str | None = None,
+    keep: bool = False,
     store: TraceStore | str | None = None,
     tenant_id: str | None = None,
     stall_after_s: float = 2.0,
@@ -36,10 +40,18 @@ def replay(
     the recorded input. Without it the recorded entry point is followed, if the run was recorded on
     this machine. A coroutine function gets an event loop of its own.
 
-    Raises `RunNotFoundError`, `AmbiguousRunError`, `NoEntryPointError`; `ReplayError` where nothing
-    was replayed. What differs is in the result, not an error.
+    `mode` says what is really executed: nothing (`strict`); steps that only read (`tools-live`); calls of
+    models, everything else served to whoever asks for the same (`model-live`); all skills that `allow`
+    names, as shell patterns (`live`). Where models are called, `model` and `prompt` (the system prompt)
+    stand in for what the code asks. What comes about is a new run, `new_run` of the result; with `keep`
+    it is put into the store.
+
+    Raises `RunNotFoundError`, `AmbiguousRunError`, `NoEntryPointError`; `UsageError` for an unknown mode
+    and for what does not go with it; `ReplayError` where nothing was replayed. What differs is in the
+    result, not an error.
     """
-    session, call, body = _prepare(run, function, mode, store, tenant_id, stall_after_s)
+    plan = Plan(mode=mode, allow=tuple(allow), model=model, prompt=prompt, keep=keep)
+    session, call, body = _prepare(run, function, plan, store, tenant_id, stall_after_s)
     return session.run(call, body=body)
 
 
@@ -48,19 +60,77 @@ async def areplay(
     function: Callable[..., Any] | None = None,
     *,
     mode: str = "strict",
+    allow: Iterable[str] = (),
+    model: str | None = None,
+    prompt: str | None = None,
+    keep: bool = False,
     store: TraceStore | str | None = None,
     tenant_id: str | None = None,
     stall_after_s: float = 2.0,
 ) -> ReplayResult:
     """`replay` for code that is inside an event loop already."""
-    session, call, body = _prepare(run, function, mode, store, tenant_id, stall_after_s)
+    plan = Plan(mode=mode, allow=tuple(allow), model=model, prompt=prompt, keep=keep)
+    session, call, body = _prepare(run, function, plan, store, tenant_id, stall_after_s)
     return await session.arun(call, body=body)
+
+
+def fork(
+    run: str | TraceRecord,
+    at: int,
+    function: Callable[..., Any] | None = None,
+    *,
+    changes: Mapping[str, Any] | None = None,
+    mode: str = "live",
+    allow: Iterable[str] = (),
+    model: str | None = None,
+    prompt: str | None = None,
+    store: TraceStore | str | None = None,
+    tenant_id: str | None = None,
+    stall_after_s: float = 2.0,
+) -> ReplayResult:
+    """Runs an agent's code again up to a step with everything served, and from there on in `mode`.
+
+    `at` is the index of the first step that is not served for certain: those that had started before it
+    are, strictly. `changes` are JSON Pointers into that step with what to put there: `/params/…` lets
+    it ask for something else, `/outcome_data/…` gives the agent another answer. The other arguments
+    are those of `replay`. The new run is kept; its parent is the one that it was forked from, and
+    the result compares the two.
+
+    Raises as `replay` does, and `UsageError` for a step that there is not and a change that leads nowhere.
+    """
+    plan = Plan(
+        mode=mode,
+        allow=tuple(allow),
+        fork_at=at,
+        changes=dict(changes or {}),
+        model=model,
+        prompt=prompt,
+        keep=True,
+    )
+    session, call, body = _prepare(run, function, plan, store, tenant_id, stall_after_s)
+    return session.run(call, body=body)
+
+
+def replay_by_plan(
+    run_id: str,
+    function: Callable[..., Any] | None,
+    plan: Plan,
+    *,
+    store: TraceStore | str | None,
+    tenant_id: str,
+) -> ReplayResult:
+    """`replay` or `fork`, as the plan has it."""
+    session, call, body = _prepare(run_id, function, plan, store, tenant_id, _STALL_AFTER_S)
+    return session.run(call, body=body)
+
+
+_STALL_AFTER_S = 2.0
 
 
 def _prepare(
     run: str | TraceRecord,
     function: Callable[..., Any] | None,
-    mode: str,
+    plan: Plan,
     store: TraceStore | str | None,
     tenant_id: str | None,
     stall_after_s: float,
@@ -68,7 +138,7 @@ def _prepare(
     """The replay, what to call in it, and whether that may be the body of the run."""
     flush()
     source, local = _source(run, store, tenant_id or default_tenant())
-    session = Replay(source, mode=mode, stall_after_s=stall_after_s)
+    session = Replay(source, plan, store=store, stall_after_s=stall_after_s)
     started = session.record.started
     run_id = str(started.facts["run_id"])
     if function is not None and not hasattr(function, ENTRY_ATTRIBUTE):
@@ -131,4 +201,4 @@ def _check_entry(entry: Any, local: bool, run_id: str) -> None:
         )
 
 
-__all__ = ["areplay", "replay"]
+__all__ = ["areplay", "fork", "replay"]

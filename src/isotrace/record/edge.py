@@ -20,16 +20,23 @@ class Exchange:
 
     `transport` is how the answer came (an HTTP status and headers), for making the library's own object
     of it again: recorded beside the outcome, and no part of any digest. `failure` is the category and
-    code of an answer that says that the call failed. Both are set by `real`, or by a replay.
+    code of an answer that says that the call failed. Both are set by `real`, or by a replay. `changed`:
+    the params are others than the library was about to send, and `real` is to send these.
     """
 
-    __slots__ = ("failure", "params", "real", "transport")
+    __slots__ = ("changed", "failure", "params", "real", "transport")
 
     def __init__(self, params: dict[str, Any], real: Callable[[Exchange], Any]) -> None:
         self.params = params
         self.real = real
         self.transport: dict[str, Any] | None = None
         self.failure: tuple[str, str] | None = None
+        self.changed = False
+
+    def ask(self, params: dict[str, Any]) -> None:
+        """Lets the call ask for something else."""
+        self.params = params
+        self.changed = True
 
     def tell(self) -> None:
         """Tells the step under way what the answer says beyond its outcome."""

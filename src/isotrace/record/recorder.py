@@ -53,12 +53,20 @@ class Recorder:
         self.closed = False
         self.run: Any = None
         self.step: Step | None = None
-        self.writer = RunWriter(info, journal, clock)
-        self.scheduler = Scheduler(ArrivalOrder(), self.writer.note)
+        self.writer = self.new_writer(info, journal, clock)
+        self.scheduler = self.new_scheduler()
         self.streams: set[LiveStream] = set()
         self._now_ns = clock.monotonic_ns
         self._ended = ended
         _live.add(self)
+
+    def new_writer(self, info: RunInfo, journal: AnyJournal, clock: Clock) -> RunWriter:
+        """What writes this run's events; it has written the first."""
+        return RunWriter(info, journal, clock)
+
+    def new_scheduler(self) -> Scheduler:
+        """Whose turn it is: first finished, first delivered."""
+        return Scheduler(ArrivalOrder(), self.writer.note)
 
     def close(self, ending: RunEnding) -> None:
         """Writes the run's end and hands the journal over to be sealed."""
@@ -195,13 +203,17 @@ class Recorder:
         step = ending.step
         step.survives()
         try:
-            await self.scheduler.turn((step.lineage, "end"), partial(self.writer.finish, ending, took_ns))
+            await self.turn(step, "end", partial(self.writer.finish, ending, took_ns))
         except BaseException as error:
             if not step.ended:
                 lost = self.writer.failed(step, error, delivered=False)
                 lost.extra = ending.extra
                 self.writer.finish(lost, took_ns)
             raise
+
+    async def turn(self, step: Step, what: int | str, complete: Callable[[], None]) -> None:
+        """Waits for the turn of a step's end, or of a piece of it; `complete` is called just before."""
+        await self.scheduler.turn((step.lineage, what), complete)
 
     # --- streams ------------------------------------------------------------------------
 

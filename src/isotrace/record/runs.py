@@ -78,7 +78,7 @@ class Run:
     @property
     def run_id(self) -> str:
         """The run's id; in a replay that of the original."""
-        return self._info.run_id
+        return self._info.origin_run_id
 
     @property
     def correlation_id(self) -> str:

@@ -187,6 +187,12 @@ class Scheduler:
         if waiting:
             self._move_on()
 
+    def rearrange(self, change: Callable[[], None]) -> None:
+        """Lets the order of what waits be changed."""
+        with self._lock:
+            change()
+        self._move_on()
+
     async def turn(self, key: Any, complete: Callable[[], None]) -> None:
         """Waits until it is this completion's turn; `complete` is called just before.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,11 +20,18 @@ from isotrace.record.warned import warn
 if TYPE_CHECKING:
     from isotrace.contracts import TraceStore
 
+MakeRecorder = Callable[[RunInfo, AnyJournal, Clock, Callable[[AnyJournal, bool], None]], Recorder]
+
 
 def start_recording(
-    info: RunInfo, store: TraceStore | str | None, durability: Durability, clock: Clock
+    info: RunInfo,
+    store: TraceStore | str | None,
+    durability: Durability,
+    clock: Clock,
+    *,
+    make: MakeRecorder = Recorder,
 ) -> Recorder:
-    """A recorder with its journal in place.
+    """A recorder, made by `make`, with its journal in place.
 
     Where no journal file can be made (a read-only or full disk), a `RecordingWarning` says so and the
     events are kept in memory until the run ends. A run id that another process is recording under is
@@ -49,8 +57,8 @@ def start_recording(
 
     seed = clock.random_bytes(32)
     if info.provisional:
-        return Recorder(info, ProvisionalJournal(info.run_id, info.tenant_id, seed, begin), clock, ended)
-    return Recorder(info, begin(), clock, ended)
+        return make(info, ProvisionalJournal(info.run_id, info.tenant_id, seed, begin), clock, ended)
+    return make(info, begin(), clock, ended)
 
 
 def _journal(

@@ -106,8 +106,8 @@ class LiveStream:
     async def _deliver_chunk(self, chunk: tuple[bytes, dict[str, bytes]]) -> None:
         self._step.survives()
         try:
-            await self._recorder.scheduler.turn(
-                (self._step.lineage, self._index), lambda: self._writer.add_chunk(self._step, chunk)
+            await self._recorder.turn(
+                self._step, self._index, lambda: self._writer.add_chunk(self._step, chunk)
             )
         except BaseException as error:
             self._end(self._failure(error, delivered=False))

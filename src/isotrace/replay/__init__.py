@@ -2,11 +2,13 @@
 
 from isotrace.replay.entry import agent_of, named_function, recorded_call
 from isotrace.replay.guard import guard_process
+from isotrace.replay.plan import MODES, Plan
 from isotrace.replay.result import Receipt, ReplayResult
-from isotrace.replay.session import MODES, Replay
+from isotrace.replay.session import Replay
 
 __all__ = [
     "MODES",
+    "Plan",
     "Receipt",
     "Replay",
     "ReplayResult",

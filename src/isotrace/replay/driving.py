@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
@@ -19,17 +19,24 @@ from isotrace.jsondiff import diff_values
 from isotrace.minted import MintedIds
 from isotrace.models import Erased
 from isotrace.record.assembly import StreamedAnswers
-from isotrace.record.context import Driver, RunInfo, current_branch, reset_all, set_all
+from isotrace.record.context import (
+    Driver,
+    RunInfo,
+    current_branch,
+    reset_all,
+    set_all,
+    times_cancelled,
+)
 from isotrace.record.edge import Edge
 from isotrace.record.outcomes import rebuild_error
 from isotrace.record.restore import restore
-from isotrace.record.scheduler import Scheduler
+from isotrace.record.scheduler import Scheduler, Waiter
 from isotrace.record.snapshot import snapshot
 from isotrace.record.spec import SkillSpec
 from isotrace.record.tasks import tasks_of
 from isotrace.replay.matching import Matcher
 from isotrace.replay.noted import NotedReads
-from isotrace.replay.recorded import RecordedRun, RecordedStep
+from isotrace.replay.recorded import DeliveryKey, RecordedRun, RecordedStep
 from isotrace.replay.stop import ReplayStop
 
 _OBJECT_TAG = b'"$iso:object"'
@@ -45,7 +52,6 @@ class Driving:
 
     scheduler: Scheduler
     driver: Driver
-    closed: bool
 
     def __init__(self, record: RecordedRun) -> None:
         self.record = record
@@ -64,6 +70,7 @@ class Driving:
         self._lock = threading.Lock()
         self._stop: ReplayStop | None = None
         self._cancel_rounds = 0
+        self._tasks: dict[DeliveryKey, asyncio.Task[Any]] = {}
 
     def _restored_info(self) -> RunInfo:
         facts, started = self.record.facts, self.record.started
@@ -185,6 +192,56 @@ class Driving:
         for task in left:
             task.cancel()
         return True
+
+    # --- completions in their turn ------------------------------------------------------------
+
+    async def in_turn(self, step: RecordedStep, what: int | str, complete: Callable[[], None]) -> None:
+        """Waits for the turn of a completion; `complete` is called just before. One that was not delivered
+        on record never comes."""
+        key: DeliveryKey = (step.lineage, what)
+        fired, before = False, times_cancelled()
+
+        def fire() -> None:
+            nonlocal fired
+            fired = True
+            complete()
+
+        self.waits(key)
+        try:
+            while not fired:
+                try:
+                    await self.scheduler.turn(key, fire)
+                except asyncio.CancelledError:
+                    if fired or self._stop is not None or self.driver.closed:
+                        raise
+                    # What was delivered on record all the same had survived being cancelled.
+                    if not step.delivers(what) and times_cancelled() - before > step.survived:
+                        raise
+        finally:
+            self.waits_no_more(key)
+
+    def waits(self, key: DeliveryKey) -> None:
+        """The current task waits for this completion alone."""
+        if asyncio._get_running_loop() is not None and (task := asyncio.current_task()) is not None:
+            self._tasks[key] = task
+
+    def waits_no_more(self, key: DeliveryKey) -> None:
+        self._tasks.pop(key, None)
+
+    def _cancel_from_outside(self, waiting: list[Waiter]) -> bool:
+        """A step that was cancelled on record, which no code of the agent cancels: whoever did it
+        stood outside (a server's time-out, Ctrl-C), so the replay does it in their place."""
+        ends = [
+            (step.finished.seq, task)
+            for waiter in waiting
+            if (step := self.record.steps[waiter.key[0]]).finished is not None
+            and not step.delivered
+            and (task := self._tasks.get(waiter.key)) is not None
+        ]
+        if ends:
+            _, task = min(ends, key=lambda end: end[0])
+            task.get_loop().call_soon_threadsafe(task.cancel)
+        return bool(ends)
 
     # --- what is served -------------------------------------------------------------------
 

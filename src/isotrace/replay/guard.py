@@ -28,6 +28,7 @@ from typing import Any
 
 from isotrace.errors import UncontrolledSourceError
 from isotrace.record.capture.command import asks_about_the_machine
+from isotrace.record.context import current_step
 from isotrace.record.patches import patch
 
 CLONE_NEWUSER = 0x10000000
@@ -104,10 +105,13 @@ _posixsubprocess = importlib.import_module("_posixsubprocess")
 
 
 class Guard:
-    """Counts and refuses what replayed code tries to reach. `kind` is what the receipt says."""
+    """Counts and refuses what replayed code tries to reach. `kind` is what the receipt says.
+    `steps_go_out`: the steps that this replay really executes may reach outside, the code between them not.
+    """
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, *, steps_go_out: bool = False) -> None:
         self.kind = kind
+        self.steps_go_out = steps_go_out
         self.blocked: list[str] = []
 
     def look_at(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -136,7 +140,10 @@ class _Process:
 
 def active_guard() -> Guard | None:
     """The guard over the calling code, if any."""
-    return _guard.get() or _Process.guard or getattr(threading.current_thread(), "_isotrace_guard", None)
+    guard: Guard | None = (
+        _guard.get() or _Process.guard or getattr(threading.current_thread(), "_isotrace_guard", None)
+    )
+    return None if guard is not None and guard.steps_go_out and current_step.get() is not None else guard
 
 
 def _audit(event: str, args: tuple[Any, ...]) -> None:
@@ -244,9 +251,10 @@ def _within(guard: Guard, function: Callable[..., Any], /, *args: Any, **kwargs:
 
 
 @contextmanager
-def guarded() -> Iterator[Guard]:
-    """Refuses network and processes to the code inside, in this process."""
-    guard = Guard("patched")
+def guarded(*, steps_go_out: bool = False) -> Iterator[Guard]:
+    """Refuses network and processes to the code inside, in this process; with `steps_go_out` not to the
+    bodies of its steps."""
+    guard = Guard("patched", steps_go_out=steps_go_out)
     _audit_from_now_on()
     undo = _patch_all()
     token = _guard.set(guard)

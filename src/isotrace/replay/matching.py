@@ -28,6 +28,7 @@ class LiveStep:
 
     def __init__(self, spec: SkillSpec, params: Any) -> None:
         self.skill_name = spec.name
+        self.kind = spec.kind
         self.params = params
 
 
@@ -57,7 +58,12 @@ class Matcher:
     ) -> RecordedStep:
         """The recorded step that this call is."""
         lineage = (*branch.path, branch.next_step())
-        data = snapshot_params(spec.params(args, kwargs)).data
+        step = self.find(spec, lineage, snapshot_params(spec.params(args, kwargs)).data)
+        branch.last_us = step.started.time_us
+        return step
+
+    def find(self, spec: SkillSpec, lineage: Lineage, data: bytes) -> RecordedStep:
+        """The recorded step of this lineage; `data` are the params of the call that it has to be."""
         step = self._record.steps.get(lineage)
         if step is None:
             self._extra(spec, lineage, data)
@@ -75,8 +81,13 @@ class Matcher:
                 f"{spec.name} (step {step.index}) was given an object that can't be compared"
             )
         self.matched.append(step)
-        branch.last_us = step.started.time_us
         return step
+
+    def not_on_record(self, spec: SkillSpec, lineage: Lineage, data: bytes, index: int) -> NoReturn:
+        """A request, about to be step `index`, that no recorded step has made, or none that is left."""
+        params = self._asked(spec, data)
+        nearest = self._nearest(spec, params)
+        self._stop(findings.extra_step(index, lineage, spec.name, params, nearest=nearest))
 
     def _note_start(self, lineage: Lineage) -> None:
         """Starts in another order than recorded are no divergence by themselves, but explain one."""

@@ -6,7 +6,6 @@ replay, with a divergence that says how it differs.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any
 
@@ -21,7 +20,6 @@ from isotrace.record.context import (
     RunEnding,
     RunInfo,
     Step,
-    times_cancelled,
 )
 from isotrace.record.edge import Edge
 from isotrace.record.scheduler import Scheduler, Waiter
@@ -47,7 +45,6 @@ class Player(Driving):
         self.streams: set[ServedStream] = set()
         self._order = RecordedOrder(record.deliveries)
         self.scheduler = Scheduler(self._order, self.marks.append, self._stalled, self._stuck, stall_after_s)
-        self._tasks: dict[DeliveryKey, asyncio.Task[Any]] = {}
 
     def _opened(self, live: RunInfo) -> Driver:
         return self
@@ -112,21 +109,6 @@ class Player(Driving):
     def _indeterminate(self, step: RecordedStep) -> Divergence:
         return findings.indeterminate_step(step.index, step.lineage, step.skill_name)
 
-    def _cancel_from_outside(self, waiting: list[Waiter]) -> bool:
-        """A step that was cancelled on record, which no code of the agent cancels: whoever did it
-        stood outside (a server's time-out, Ctrl-C), so the replay does it in their place."""
-        ends = [
-            (step.finished.seq, task)
-            for waiter in waiting
-            if (step := self.record.steps[waiter.key[0]]).finished is not None
-            and not step.delivered
-            and (task := self._tasks.get(waiter.key)) is not None
-        ]
-        if ends:
-            _, task = min(ends, key=lambda end: end[0])
-            task.get_loop().call_soon_threadsafe(task.cancel)
-        return bool(ends)
-
     # --- plain functions and coroutines ------------------------------------------------------
 
     def match(
@@ -179,36 +161,11 @@ class Player(Driving):
         """Waits for a completion's turn. One that was not delivered on record never comes."""
         if step.finished is None and self.record.finished is None and self._nothing_left():
             self.stop(self._indeterminate(step))
-        key: DeliveryKey = (step.lineage, what)
-        fired, before = False, times_cancelled()
-
-        def complete() -> None:
-            nonlocal fired
-            fired = True
-
-        self.waits(key)
         try:
-            while not fired:
-                try:
-                    await self.scheduler.turn(key, complete)
-                except asyncio.CancelledError:
-                    if fired or self._stop is not None or self.closed:
-                        raise
-                    # What was delivered on record all the same had survived being cancelled.
-                    if not step.delivers(what) and times_cancelled() - before > step.survived:
-                        raise
+            await self.in_turn(step, what, _nothing)
         finally:
-            self.waits_no_more(key)
             if what == "end":
                 self.ended(branch, step)
-
-    def waits(self, key: DeliveryKey) -> None:
-        """The current task waits for this completion alone."""
-        if asyncio._get_running_loop() is not None and (task := asyncio.current_task()) is not None:
-            self._tasks[key] = task
-
-    def waits_no_more(self, key: DeliveryKey) -> None:
-        self._tasks.pop(key, None)
 
     def _nothing_left(self) -> bool:
         """Whether nothing on record can come any more."""

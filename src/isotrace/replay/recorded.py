@@ -23,12 +23,13 @@ DeliveryKey = tuple[Lineage, int | str]
 class RecordedStep:
     """One step on record. `index` is its step_index; `finished` is None if it never ended."""
 
-    __slots__ = ("_digest", "chunks", "finished", "index", "started")
+    __slots__ = ("_digest", "attempts", "chunks", "finished", "index", "started")
 
     def __init__(self, started: Event) -> None:
         self.started = started
         self.finished: Event | None = None
         self.chunks: list[Event] = []
+        self.attempts: list[Event] = []
         self.index = -1
         self._digest: str | None = None
 
@@ -99,6 +100,10 @@ class RecordedStep:
             live, _ = minted.replace(live)
         return params_digest(live) == self.digest, live
 
+    def asks(self, params: Any) -> bool:
+        """Whether it asked for the same as these params, minted ids replaced. False if its own are gone."""
+        return not self.params_erased and params_digest(params) == self.digest
+
     @property
     def digest(self) -> str:
         """The params digest. Raises `RecordGapError` if the params were erased."""
@@ -128,6 +133,8 @@ class RecordedRun:
                     step = self._step_of(event)
                     self.deliveries.append((event.lineage, len(step.chunks)))
                     step.chunks.append(event)
+                case "step_attempt":
+                    self._step_of(event).attempts.append(event)
                 case "step_finished":
                     step = self._step_of(event)
                     step.finished = event

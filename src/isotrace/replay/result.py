@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from isotrace.compare.cause import Cause
 from isotrace.compare.divergence import Divergence, Verdict, first_divergence
-from isotrace.models import ParityResult
+from isotrace.models import ParityResult, TraceRecord
 
 
 @dataclass(slots=True)
@@ -37,7 +38,10 @@ class ReplayResult:
 
     `parity` compares signatures, as `compare_traces` does. `divergences` are in order; the first that is
     an error decided the verdict. `notes` say what the verdict can't vouch for. `value` is what the
-    function returned, `error` what it raised by itself; both None after a divergence.
+    function returned, `error` what it raised by itself; both None after a divergence. `cause` says why the
+    run parted from the record, where it did and that can be told. Where steps were executed, `new_run`
+    is the run that came about, and `kept` says whether it is in the store. `stopped`: the code did not come
+    to its end, the replay ended it.
     """
 
     run_id: str
@@ -47,6 +51,10 @@ class ReplayResult:
     divergences: list[Divergence]
     receipt: Receipt
     notes: list[str] = field(default_factory=list)
+    cause: Cause | None = None
+    new_run: TraceRecord | None = None
+    kept: bool = False
+    stopped: bool = False
     value: Any = None
     error: BaseException | None = None
 
@@ -63,6 +71,9 @@ class ReplayResult:
             "verdict": self.verdict.value,
             "parity": self.parity.to_dict(),
             "divergences": [divergence.to_dict() for divergence in self.divergences],
+            "cause": None if self.cause is None else self.cause.to_dict(),
             "receipt": self.receipt.to_dict(),
             "notes": list(self.notes),
+            "stopped": self.stopped,
+            "kept_run_id": self.new_run.run_id if self.new_run is not None and self.kept else None,
         }

@@ -9,11 +9,10 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from isotrace.compare import findings
-from isotrace.compare.divergence import Divergence, Verdict, first_divergence, in_order, verdict_of
-from isotrace.errors import RecordGapError, ReplayError, UncontrolledSourceError, UsageError
-from isotrace.hashing import params_digest, path_next, path_start, step_hash
+from isotrace.contracts import TraceStore
+from isotrace.errors import ReplayError, UncontrolledSourceError
 from isotrace.ledger import Ledger
-from isotrace.models import ParityResult, TraceRecord
+from isotrace.models import TraceRecord
 from isotrace.record import hooks
 from isotrace.record.capture import instrument
 from isotrace.record.context import (
@@ -29,56 +28,71 @@ from isotrace.record.context import (
 from isotrace.record.runs import run_of
 from isotrace.record.sources import control
 from isotrace.record.spec import SkillSpec
-from isotrace.replay.ending import raised_note
+from isotrace.replay.driving import Driving
 from isotrace.replay.guard import Guard, active_guard, guarded
+from isotrace.replay.plan import READS, Plan
 from isotrace.replay.player import Player
-from isotrace.replay.recorded import RecordedRun, RecordedStep, recorded_run
-from isotrace.replay.result import Receipt, ReplayResult
+from isotrace.replay.recorded import RecordedRun, recorded_run
+from isotrace.replay.rerun import Rerun
+from isotrace.replay.result import ReplayResult
 from isotrace.replay.sleeping import no_waiting
 from isotrace.replay.stop import ReplayStop
-
-MODES = ("strict",)
-_SERVED = ("pure", "read")
+from isotrace.replay.verdict import Ended, rerun_result, strict_result
 
 
 class Attachment:
-    """Gives the player to the first run that opens; runs after it, or inside it, are refused."""
+    """Gives its driver to the first run that opens; runs after it, or inside it, are refused, unless a step
+    that is really executed opens them.
+    """
 
-    def __init__(self, player: Player) -> None:
-        self.player = player
+    def __init__(self, driving: Driving, plan: Plan) -> None:
+        self.driving = driving
+        self._plan = plan
         self.attached = False
 
     def __call__(self, info: RunInfo) -> Driver | None:
-        if self.attached or self.player.begun:
-            self.player.fail(
+        if self.attached and current_step.get() is not None and not self._plan.is_strict:
+            return None
+        if self.attached or self.driving.begun:
+            self.driving.fail(
                 ReplayError(
                     "the code opens a second run, but one recorded run is being replayed",
-                    run_id=self.player.info.run_id,
+                    run_id=self.driving.info.run_id,
                     hint="replay each run by itself, or make the inner run an @agent",
                 )
             )
         self.attached = True
-        return self.player.attach(info)
+        return self.driving.attach(info)
 
     def outside(self, spec: SkillSpec) -> None:
         """A skill is called outside of the run: a plain call, unless it writes."""
-        if spec.effect not in _SERVED and spec.kind != "agent":
-            index = len(self.player.record.steps)
-            self.player.stop(findings.effect_blocked(index, (), spec.name, spec.effect))
+        if spec.effect in READS or spec.kind == "agent":
+            return
+        if not self._plan.executes(spec.kind, spec.name, spec.effect):
+            index, mode = len(self.driving.record.steps), self._plan.mode
+            self.driving.stop(findings.effect_blocked(index, (), spec.name, spec.effect, mode=mode))
 
 
 class Replay:
     """One replay of one recorded run. `run` for plain functions, `arun` inside an event loop."""
 
     def __init__(
-        self, source: Ledger | TraceRecord, *, mode: str = "strict", stall_after_s: float = 2.0
+        self,
+        source: Ledger | TraceRecord,
+        plan: Plan | None = None,
+        *,
+        store: TraceStore | str | None = None,
+        stall_after_s: float = 2.0,
     ) -> None:
-        if mode not in MODES:
-            raise UsageError("unknown replay mode", expected=", ".join(MODES), got=mode)
-        self.mode = mode
+        self.plan = plan or Plan()
         self.record: RecordedRun = recorded_run(source)
-        self.player = Player(self.record, stall_after_s=stall_after_s)
-        self._attachment = Attachment(self.player)
+        self._source = source
+        self.driving: Player | Rerun
+        if self.plan.is_strict:
+            self.driving = Player(self.record, stall_after_s=stall_after_s)
+        else:
+            self.driving = Rerun(self.record, self.plan, store=store, stall_after_s=stall_after_s)
+        self._attachment = Attachment(self.driving, self.plan)
 
     def run(self, function: Callable[[], Any], *, body: bool = False) -> ReplayResult:
         """Calls `function`, which opens the run; a coroutine function gets an event loop of its own.
@@ -117,14 +131,14 @@ class Replay:
         """The run that a function may be the body of, until it opens one itself."""
         if not wanted:
             return nullcontext()
-        return run_of(self.player.imply())
+        return run_of(self.driving.imply())
 
     def _run_coroutine(self, coroutine: Any) -> Any:
         if asyncio._get_running_loop() is not None:
             coroutine.close()
             raise ReplayError(
                 "an event loop is running here, so a coroutine can't get one of its own",
-                run_id=self.player.info.run_id,
+                run_id=self.driving.info.run_id,
                 hint="await isotrace.areplay(...) instead",
             )
         # The loop's first task is where the code begins, no branch of it.
@@ -139,8 +153,8 @@ class Replay:
         if root is not None:
             loop = asyncio.get_running_loop()
             hooks.cover(loop)
-            self.player.scheduler.look(loop)
-            self.player.root_task = asyncio.current_task()
+            self.driving.scheduler.look(loop)
+            self.driving.root_task = asyncio.current_task()
         tokens = set_all([(current_branch, root)])
         try:
             return await coroutine
@@ -151,7 +165,9 @@ class Replay:
     def _scope(self) -> Iterator[Guard]:
         """The context in which replayed code runs: guarded, outside of any run, with a player waiting."""
         outer = active_guard()
-        guarding: AbstractContextManager[Guard] = guarded() if outer is None else nullcontext(outer)
+        guarding: AbstractContextManager[Guard] = (
+            guarded(steps_go_out=not self.plan.is_strict) if outer is None else nullcontext(outer)
+        )
         with guarding as guard:
             undo = [instrument()] if self.record.captured else []
             if self.record.sources:
@@ -166,7 +182,7 @@ class Replay:
 
     def _keep(self, raised: BaseException) -> BaseException | None:
         """What the agent raised is a result; what ends the replay itself is not the agent's."""
-        if isinstance(raised, ReplayStop) or self.player.stopped:
+        if isinstance(raised, ReplayStop) or self.driving.stopped:
             return None
         if isinstance(raised, ReplayError) and not isinstance(raised, UncontrolledSourceError):
             raise raised
@@ -177,107 +193,24 @@ class Replay:
     def _uncancel(self) -> None:
         """This task was cancelled for the replay's sake, where nothing else would have ended the code."""
         task = asyncio.current_task()
-        if task is not None and task is self.player.root_task:
-            for _ in range(min(self.player.root_cancelled, task.cancelling())):
+        if task is not None and task is self.driving.root_task:
+            for _ in range(min(self.driving.root_cancelled, task.cancelling())):
                 task.uncancel()
 
     # --- what came of it --------------------------------------------------------------------
 
     def _result(self, guard: Guard, value: Any, error: BaseException | None) -> ReplayResult:
-        if self.player.failure is not None:
-            raise self.player.failure
-        if not (self._attachment.attached or self.player.begun or self.player.stopped):
+        if self.driving.failure is not None:
+            raise self.driving.failure
+        if not (self._attachment.attached or self.driving.begun or self.driving.stopped):
             if error is not None:
                 raise error
-            if not self.player.implied:
+            if not self.driving.implied:
                 raise ReplayError(
                     "the function opened no run, so there was nothing to replay",
-                    run_id=self.player.info.run_id,
+                    run_id=self.driving.info.run_id,
                     hint="it must call an @agent function, or stand for the body of a `with isotrace.run():`",
                 )
-        matcher = self.player.matcher
-        divergences = self._divergences(guard)
-        verdict = verdict_of(divergences)
-        if verdict is Verdict.MATCH and matcher.uncertain:
-            verdict = Verdict.INCONCLUSIVE
-        return ReplayResult(
-            run_id=self.record.facts["run_id"],
-            mode=self.mode,
-            verdict=verdict,
-            parity=self._parity(divergences),
-            divergences=divergences,
-            receipt=Receipt(
-                served=len(matcher.matched),
-                executed=0,
-                missed=len(self.record.steps) - len(matcher.matched),
-                blocked=len(guard.blocked),
-                guard=guard.kind,
-            ),
-            notes=self._notes(None if verdict is Verdict.MATCH else self.player.raised or error),
-            value=value if verdict is Verdict.MATCH else None,
-            error=error,
-        )
-
-    def _notes(self, error: BaseException | None) -> list[str]:
-        """`error`: what the agent raised, where that did not just happen as recorded."""
-        raised = raised_note(error)
-        grade = self.record.grade
-        recorded = [f"recorded: {reason}" for reason in grade] if isinstance(grade, list) else []
-        return list(
-            dict.fromkeys(
-                [*([raised] if raised else ()), *self.player.matcher.uncertain, *self.player.marks, *recorded]
-            )
-        )
-
-    def _divergences(self, guard: Guard) -> list[Divergence]:
-        blocked = [
-            findings.uncontrolled_source(None, (), f"the code tried to {what}")
-            for what in dict.fromkeys(guard.blocked)
-        ]
-        return in_order([*self.player.divergences, *blocked])
-
-    def _parity(self, divergences: list[Divergence]) -> ParityResult:
-        """The signatures of both sides: the replay's is over the steps that its code asked for."""
-        matcher = self.player.matcher
-        original = _signature(self.record.ordered)
-        if matcher.stopped_at is None and matcher.exhausted:
-            replayed = original
-        else:
-            replayed = _signature(sorted(matcher.matched, key=lambda step: step.index), matcher.stopped_at)
-        if original and original == replayed:
-            return ParityResult(True, original, replayed, None, None)
-        first = first_divergence(divergences)
-        step, reason = (None, None) if first is None else (first.index, first.reason)
-        return ParityResult(False, original, replayed, step, reason)
-
-
-def _signature(steps: list[RecordedStep], stopped_at: Any = None) -> str:
-    """The path over these steps, and over the one at which the code parted: that one as a success,
-    since its outcome is not known. Empty where params were erased, as the path ends there."""
-    path = path_start()
-    try:
-        for step in steps:
-            facts = step.finished.facts if step.finished is not None else _UNFINISHED
-            path = path_next(path, _hash(step.skill_name, step.digest, facts))
-    except RecordGapError:
-        return ""
-    if stopped_at is not None:
-        path = path_next(path, _hash(stopped_at.skill_name, params_digest(stopped_at.params), _SUCCEEDED))
-    return path.hex()
-
-
-_UNFINISHED = {"status": "failure", "outcome_category": "INDETERMINATE", "outcome_code": None}
-_SUCCEEDED = {"status": "success", "outcome_category": "SUCCESS", "outcome_code": None}
-
-
-def _hash(skill_name: str, digest: str, facts: dict[str, Any]) -> bytes:
-    return bytes.fromhex(
-        step_hash(
-            skill_name=skill_name,
-            params_digest=digest,
-            status=facts["status"],
-            outcome_category=facts["outcome_category"],
-            outcome_code=facts.get("outcome_code"),
-            retry_count=facts.get("retry_count", 0),
-        )
-    )
+        ended = Ended(self._source, guard, value, error)
+        driving = self.driving
+        return rerun_result(driving, ended) if isinstance(driving, Rerun) else strict_result(driving, ended)

@@ -2,39 +2,55 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from isotrace.cli.face import Face, with_face
+from isotrace.cli.options import with_executing
 from isotrace.cli.replaying import replay_in_child
 from isotrace.operations import replay_environment, show
+from isotrace.replay import Plan
 
 
 @click.command("replay")
 @click.argument("run")
-@click.option(
-    "--entry",
-    metavar="MODULE:FUNCTION",
-    help="The function to run, where the record names none or was imported; or FILE.py:FUNCTION.",
-)
-@click.option("--mode", default="strict", show_default=True, metavar="MODE", help="strict.")
+@with_executing("strict")
+@click.option("--keep", is_flag=True, help="Put the run that comes about into the store. Not in mode strict.")
 @with_face
-def command(face: Face, run: str, entry: str | None, mode: str) -> int:
+def command(
+    face: Face,
+    run: str,
+    *,
+    entry: str | None,
+    mode: str,
+    allow: tuple[str, ...],
+    model: str | None,
+    prompt_file: Path | None,
+    keep: bool,
+) -> int:
     """Run an agent again, offline, its steps served from the record.
 
     The agent's own code runs in a process of its own that can't reach the network; nothing that
     it calls is executed. Exits with 0 if it took the recorded path, 1 if it diverged, 2 if the
     record is invalid, 125 if it can't be told. What the agent prints goes to stderr. With --json:
-    verdict, parity, divergences, receipt.
+    verdict, parity, divergences, cause, receipt.
+
+    In the other modes a part is executed, and the run that comes about is compared: tools-live executes
+    steps that only read; model-live calls models, and serves everything else to whoever asks for the
+    same; live executes the skills that --allow names.
     """
+    prompt = None if prompt_file is None else prompt_file.read_text("utf-8")
+    plan = Plan(mode=mode, allow=allow, model=model, prompt=prompt, keep=keep)
     with face.store() as store:
         record = show(store, run, tenant_id=face.tenant)
         environment = replay_environment(store, record.run_id, tenant_id=face.tenant)
     result = replay_in_child(
         record.run_id,
+        plan,
         store_url=face.store_url,
         tenant=face.tenant,
         entry=entry,
-        mode=mode,
         environment=environment,
     )
     if face.json:

@@ -29,6 +29,7 @@ def print_replay(console: Console, record: TraceRecord, result: Replayed) -> Non
             ("  run ", "dim"),
             short_id(record.run_id),
             (f" of {visible(record.agent_id or 'no agent')}", "dim"),
+            ("" if result.data["mode"] == "strict" else f"  mode {result.data['mode']}", "dim"),
         )
     )
     if first is not None:
@@ -36,10 +37,43 @@ def print_replay(console: Console, record: TraceRecord, result: Replayed) -> Non
             _print_place(console, record, first.index)
         console.print()
         print_first(console, first)
+        _print_cause(console, result)
     for note in result.data["notes"]:
         say(console, safe(f"  note: {note}", style="yellow"))
     console.print()
     _print_receipt(console, result)
+    if (kept := result.data["kept_run_id"]) is not None:
+        say(console, safe(f"  kept as run {kept}", style="dim"))
+
+
+def print_fork(console: Console, record: TraceRecord, result: Replayed, at: int) -> None:
+    """Prints which run came about, whether the code got to the fork, and what became of it after that."""
+    kept = result.data["kept_run_id"]
+    console.print(
+        Text.assemble(
+            ("FORKED" if not result.data["stopped"] else "STOPPED", "bold"),
+            f"  run {visible(kept or '')}",
+            (f", from {short_id(record.run_id)} at step {at}", "dim"),
+        )
+    )
+    divergences = result.divergences
+    if divergences:
+        console.print()
+        print_first(console, divergences[0])
+        _print_cause(console, result)
+    else:
+        say(console, Text("  it took the recorded path all the same"))
+    for note in result.data["notes"]:
+        say(console, safe(f"  note: {note}", style="yellow"))
+    console.print()
+    _print_receipt(console, result)
+    say(console, Text(f"  isotrace diff {record.run_id[:12]} {(kept or '')[:12]}", style="dim"))
+
+
+def _print_cause(console: Console, result: Replayed) -> None:
+    cause = result.data["cause"]
+    if cause is not None:
+        say(console, safe(f"  {cause['why']}: {cause['message']}", style="yellow"))
 
 
 def _print_place(console: Console, record: TraceRecord, index: int) -> None:
@@ -67,5 +101,7 @@ def _print_receipt(console: Console, result: Replayed) -> None:
     receipt = result.data["receipt"]
     counts = " · ".join(f"{receipt[name]} {name}" for name in ("served", "executed", "missed", "blocked"))
     guard = _GUARDS.get(receipt["guard"], receipt["guard"])
+    if result.data["mode"] != "strict":
+        guard += ", except to the steps that are executed"
     console.print(Text.assemble(("receipt  ", "bold"), counts))
     say(console, Text(f"  guard {receipt['guard']}: {guard}", style="dim"))
