@@ -117,7 +117,7 @@ class Lab:
         calls.clear()
         taken = self.record(agent)
         assert taken.error is None
-        assert taken.grade == "replayable"
+        assert taken.grade == "replayable", taken.grade
         really_called = len(calls)
         result = self.replay(taken, agent)
         assert (result.verdict, result.divergences, result.error) == ("MATCH", [], None)

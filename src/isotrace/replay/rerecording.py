@@ -27,7 +27,7 @@ from isotrace.record.memory_journal import AnyJournal
 from isotrace.record.recorder import Recorder
 from isotrace.record.scheduler import Scheduler
 from isotrace.record.spec import SkillSpec
-from isotrace.record.timers import RecordedTimer, timer_spec
+from isotrace.record.timers import RecordedTimer, timer_args, timer_spec
 from isotrace.record.writer import RunWriter
 from isotrace.replay.recorded import RecordedStep
 from isotrace.replay.serving import Standin, never
@@ -75,6 +75,13 @@ class RerunRecorder(Recorder):
             self.rerun.stop(findings.uncontrolled_source(None, branch.path, message))
         with self.writer.times.of(event):
             self.writer.value_read(branch, source, value)
+        return value
+
+    def noted(self, branch: Branch, source: str, function: Callable[[], Any]) -> Any:
+        if self.rerun.reads_live:
+            return super().noted(branch, source, function)
+        value = self.rerun.noted_reads.next(branch, source, function)
+        self.writer.noted(branch, source, value)
         return value
 
     writer: _RerunWriter
@@ -157,7 +164,7 @@ class RerunRecorder(Recorder):
         fired: Callable[[], None],
         failed: Callable[[BaseException], None],
     ) -> RecordedTimer:
-        part = self.rerun.part(timer_spec(name), branch, () if delay is None else (delay,), {})
+        part = self.rerun.part(timer_spec(name), branch, timer_args(delay), {})
         if part.step is not None:
             loop = asyncio.get_running_loop()
             when = loop.time() if part.step.delivered else never(loop)
@@ -227,6 +234,8 @@ class _RerunWriter(RunWriter):
         served = _served(ending.step.spec)
         if served is None:
             self.rerun.under_way.discard(ending.step.lineage)
+            if ending.step.spec.streams:
+                self.rerun.answers.end(ending.step.lineage)
             super().finish(ending, took_ns)
             return
         if served.finished is not None:
@@ -258,6 +267,8 @@ class _RerunWriter(RunWriter):
 
     def add_chunk(self, step: Step, chunk: tuple[bytes, dict[str, bytes]]) -> None:
         served = _served(step.spec)
+        if served is None and step.spec.kind == "llm":
+            self.rerun.answers.feed(step.lineage, orjson.loads(chunk[1]["chunk"]))
         index = int(orjson.loads(b"{%b}" % chunk[0])["index"])
         event = served.chunks[index] if served is not None and index < len(served.chunks) else None
         with self.times.of(event):

@@ -161,6 +161,7 @@ class Rerun(Driving):
         """How this call is made. Stops the replay where it is not on record and has to be."""
         if self._stop is not None:
             raise self._stop
+        self.answers.learn()
         lineage = (*branch.path, branch.count)
         plan, fork = self.plan, self._fork
         if fork is not None and self._before_fork(lineage):
@@ -296,11 +297,15 @@ class Rerun(Driving):
         except ReplayStop:
             pass  # the waiters have been failed with it
 
+    @property
+    def reads_live(self) -> bool:
+        """Whether clocks and the like are read for real by now."""
+        return self._forked or (self.plan.mode == "live" and self._fork is None)
+
     def read(self, branch: Branch) -> tuple[bool, Any, Event | None]:
         """Whether the next value that this branch reads is served, the value, and where it is from."""
         event = self.record.reads.get((branch.path, branch.reads))
-        live = self._forked or (self.plan.mode == "live" and self._fork is None)
-        if event is None or live:
+        if event is None or self.reads_live:
             return False, None, None
         value = event.value("value")
         if isinstance(value, Erased):

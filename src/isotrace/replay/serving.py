@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Generator, Iterator
 from typing import Any
 
 from isotrace.compare import findings
+from isotrace.events import lineage_text
 from isotrace.plain import from_plain
 from isotrace.record.context import current_step
 from isotrace.record.edge import Edge
@@ -62,6 +63,7 @@ class _Served:
                 except BaseException as thrown:  # noqa: BLE001  # has its effect on record
                     self._thrown = thrown
         finally:
+            self._learn()
             for index in range(done, len(self._step.chunks)):
                 served((lineage, index))
             served((lineage, "end"))
@@ -94,10 +96,18 @@ class _Served:
     def _end(self) -> Any:
         finished = self._step.finished
         assert finished is not None
+        self._learn()
         if finished.facts["status"] == "failure" and "error" in finished.values:
             raise self._driving.error(self._spec, self._step, self._thrown)
-        outcome = finished.value("outcome_data")
+        outcome = None if self._step.assembles else finished.value("outcome_data")
         return from_plain(outcome["return"]) if isinstance(outcome, dict) and "return" in outcome else None
+
+    def _learn(self) -> None:
+        """Takes in the ids of what the stream gave, as a whole."""
+        finished = self._step.finished
+        if self._step.kind == "llm" and finished is not None:
+            self._driving.answers.end(self._step.lineage)
+            self._driving.minted.learn(lineage_text(self._step.lineage), finished.value("outcome_data"))
 
     def _as_recorded(self) -> None:
         """What the record says of the step beside its outcome."""

@@ -24,8 +24,8 @@ ABOUT = About(
 )
 
 _BETWEEN = ("random", "secrets")
-_HARMLESS = ("isotrace", "httpx", "httpx2", "urllib3", "requests", "aiohttp", "websockets")
-"""They separate the parts of a body by it, or greet a server."""
+_HARMLESS = ("isotrace", "httpx", "httpx2", "urllib3", "requests", "aiohttp", "websockets", "mcp")
+"""They separate the parts of a body by it, greet a server, or name a session."""
 _STDLIB = sysconfig.get_path("stdlib") + os.sep
 _INSTALLED = tuple({f"{sysconfig.get_path(name)}{os.sep}" for name in ("purelib", "platlib")})
 
