@@ -22,6 +22,7 @@ TOOLS = (
     "agents",
     "aiohttp",
     "anthropic",
+    "anyio",
     "attrs",
     "boto3",
     "genai_prices",

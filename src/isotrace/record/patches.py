@@ -29,6 +29,7 @@ class _Site:
         self.name = name
         self.inherited = name not in vars(owner)
         self.original = getattr(owner, name)
+        self.stored = vars(owner).get(name)  # a class method as such, which `getattr` binds
         self.layers: list[Wrap] = []
         self.placed: Any = None
 
@@ -41,7 +42,7 @@ class _Site:
             if self.inherited:
                 delattr(self.owner, self.name)
             else:
-                setattr(self.owner, self.name, self.original)
+                setattr(self.owner, self.name, self.stored)
             return
         composed = self.original
         for wrap in self.layers:

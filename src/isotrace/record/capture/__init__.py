@@ -38,6 +38,7 @@ CAPTURES = {
     "uuid_utils": "isotrace.record.sources.uuid_utils",
     "uuid_utils.compat": "isotrace.record.sources.uuid_utils",
     "pydantic_ai.toolsets.function": f"{__name__}.pydantic_ai",
+    "anyio._backends._asyncio": f"{__name__}.anyio",
     "subprocess": f"{__name__}.subprocess",
     "urllib3": f"{__name__}.urllib3",
 }

@@ -33,8 +33,8 @@ ABOUT = About(
     ),
     not_captured=(
         (
-            "loop.subprocess_exec and subprocess_shell with a protocol of the program's own, as anyio uses "
-            "them: they work while recording, are marked, and a replay refuses them."
+            "loop.subprocess_exec and subprocess_shell with a protocol of the program's own: they work while "
+            "recording, are marked, and a replay refuses them."
         ),
     ),
 )
@@ -87,23 +87,24 @@ def _starting(function: Callable[..., Any]) -> Callable[..., Any]:
         if branch is None or command is None:
             return await original(*args, **kwargs)
         call, outcome = await amade(
-            branch, command, {"do": "start", **command.params}, lambda: original(*args, **kwargs), _started
+            branch, command, {"do": "start", **command.params}, lambda: original(*args, **kwargs), started
         )
         if call.happened:
-            return _recorded(call.value, command)
+            return recorded(call.value, command)
         call.raise_again(outcome, None, None)
         pid = (call.transport or {}).get("pid", 0)
-        return _served(command, pid, options(args, kwargs))
+        return served(command, pid, options(args, kwargs))
 
     return start
 
 
-def _started(call: Call, process: Any) -> dict[str, Any]:
+def started(call: Call, process: Any) -> dict[str, Any]:
+    """The outcome of a start: what the process is, is in no digest."""
     call.transport = {"pid": process.pid}
     return call.ended()
 
 
-def _recorded(process: Any, command: Command) -> Any:
+def recorded(process: Any, command: Command) -> Any:
     """The real process, with its streams recorded. What is of other classes is left as it is."""
     if _is_exactly(process, Process):
         process.__class__ = CapturedProcess
@@ -124,7 +125,7 @@ def _is_exactly(value: Any, kind: type) -> bool:
     return type(value) is kind
 
 
-def _served(command: Command, pid: int, options: dict[str, Any]) -> Any:
+def served(command: Command, pid: int, options: dict[str, Any]) -> Any:
     """A process that there is none of."""
     loop = asyncio.get_running_loop()
     transport = _NoTransport(pid)
@@ -233,6 +234,15 @@ class CapturedProcess(Process):
         if live_branch() is not None:
             self._ended(value if happened else outcome["returncode"])
         return value if happened else outcome["returncode"]  # type: ignore[no-any-return]  # its code
+
+    async def ends(self, real: Callable[[], Any]) -> None:
+        """Waits for its end by what else tells of it."""
+        if self._code is not None:
+            return
+        plain = Process.returncode.fget  # type: ignore[attr-defined]  # a property, read by its class
+        _, outcome, happened = await self._step("wait", real, lambda call, _: call.ended(plain(self)))
+        if live_branch() is not None:
+            self._ended(plain(self) if happened else outcome["returncode"])
 
     async def communicate(self, input: Any = None) -> tuple[bytes, bytes]:  # noqa: A002  # as Process's own
         fed = {} if input is None else {"input": kept(input)}
