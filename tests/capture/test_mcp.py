@@ -445,6 +445,30 @@ def test_what_a_server_asks_of_the_client_is_inside_the_call(lab: Lab, stdio: Sh
     assert "think" not in [step.skill_name for step in taken.record.steps]
 
 
+def test_what_hears_notifications_is_outside_of_the_run(lab: Lab, stdio: Shop) -> None:
+    heard: list[str] = []
+
+    @skill
+    def write_down(what: str) -> None:
+        heard.append(what)
+
+    async def on_message(message: Any) -> None:
+        write_down(type(message).__name__)
+
+    async def on_progress(*said: Any) -> None:
+        heard.append("progress")
+
+    async def agent() -> str:
+        async with session_with(stdio, message_handler=on_message) as session:
+            given = {"item": "ham", "count": 2}
+            return _text(await session.call_tool("order", given, progress_callback=on_progress))
+
+    taken = assert_replays_alone(lab, stdio, agent)
+    assert "write_down" not in [step.skill_name for step in taken.record.steps]
+    assert len(heard) > heard.count("progress") == 4, "told again in a replay: progress alone"
+    assert heard[-2:] == ["progress"] * 2
+
+
 def test_a_server_in_the_same_process(lab: Lab) -> None:
     calls: list[str] = []
 

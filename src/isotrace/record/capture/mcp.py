@@ -49,6 +49,7 @@ ABOUT = About(
     ),
     not_captured=(
         "Notifications, but for the progress of a call: in a replay none is sent, and none arrives.",
+        "Skills that a callback for progress calls: a replay tells the callback again, and refuses those.",
         "What a callback does that the server calls during a request (sampling, elicitation, roots).",
         "Subscriptions (subscriptions/listen): in a replay no event arrives.",
         "The session id of streamable HTTP: none in a replay.",
