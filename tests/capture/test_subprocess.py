@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from isotrace.errors import UncontrolledSourceError
 from isotrace.record import skill
 
 if TYPE_CHECKING:
@@ -454,3 +455,27 @@ def test_a_pipe_that_is_let_go_is_closed_at_once(lab: Lab) -> None:
         gc.enable()
     assert (taken.error, taken.value) == (None, [b"first\n", -13])
     assert (str(result.verdict), result.value) == ("MATCH", taken.value)
+
+
+def test_what_is_served_is_not_used_outside_of_its_run(lab: Lab) -> None:
+    kept: list[Any] = []
+
+    def agent() -> None:
+        kept.append(subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE))
+
+    taken = lab.record(agent)
+    assert str(lab.replay(taken, agent).verdict) == "MATCH"
+    real, served = kept
+    assert served.pid == real.pid
+    for use in (
+        served.wait,
+        served.poll,
+        served.kill,
+        served.stdout.read,
+        lambda: served.stdin.write(b"x" * 9_999),
+    ):
+        with pytest.raises(UncontrolledSourceError, match="cat was served from the record"):
+            use()
+    assert real.communicate(b"still there")[0] == b"still there"
+    served.stdin.detach().close()
+    served.stdout.close()

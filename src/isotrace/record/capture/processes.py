@@ -174,5 +174,5 @@ def not_there(program: str) -> UncontrolledSourceError:
     """The error for using a process that was served from the record where nothing more can be served."""
     return UncontrolledSourceError(
         f"{program} was served from the record, so there is no process",
-        hint="use it inside the run that started it",
+        hint="use it inside the run that started it, as often as on record, and fork before its start",
     )
