@@ -94,10 +94,10 @@ class Programs:
         self.out = said.stdout
         return self.asked[before:]
 
-    def replay(self, *, env: dict[str, str | None] | None = None) -> Replayed:
-        """Replays the last run, with nobody to answer."""
+    def replay(self, run: str = "@last", *, env: dict[str, str | None] | None = None) -> Replayed:
+        """Replays a run, with nobody to answer."""
         self.stop()
-        said = self.call("replay", "@last", "--json", env=env)
+        said = self.call("replay", run, "--json", env=env)
         assert said.stdout, said.stderr
         return Replayed(json.loads(said.stdout), said.stderr)
 

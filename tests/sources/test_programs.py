@@ -115,6 +115,28 @@ def test_what_tools_draw_does_not_move_the_agent_s_numbers(programs: Programs) -
     assert (result.verdict, result.data["divergences"]) == ("MATCH", []), result.data
 
 
+MARKED = """
+import random, time, uuid
+from datetime import datetime
+import isotrace
+
+STARTED, SESSION, SALT = datetime.now(), uuid.uuid4(), random.Random().random()
+
+@isotrace.agent("marked")
+def marked():
+    ask([str(STARTED), str(SESSION), SALT, time.time(), str(uuid.uuid4())])
+
+marked()
+marked()
+"""
+
+
+def test_what_is_read_before_the_first_run_is_the_same_too(programs: Programs) -> None:
+    first, second = programs.record(MARKED)
+    assert first[:80] == second[:80]
+    assert programs.replay(run="@last~1").verdict == "MATCH"
+
+
 def test_every_recording_reads_anew(programs: Programs) -> None:
     """The seeds are fresh ones: recording makes no program deterministic."""
     code = "import random\nask([random.random(), list({f'name {n}' for n in range(40)})])"

@@ -174,6 +174,9 @@ class _FirstRun:
         self._first = self._opener(info) if self._opener is not None else None
         return self._first
 
+    def noted(self, source: str, function: Callable[[], Any]) -> Any:
+        return function() if self._opener is None else self._opener.noted(source, function)
+
     def outside(self, spec: SkillSpec) -> None:
         if self._first is not None and self._first.closed:
             raise _Finished

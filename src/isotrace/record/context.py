@@ -475,6 +475,10 @@ class Opener(Protocol):
         """The driver for a run that opens, or None to record it."""
         ...
 
+    def noted(self, source: str, function: Callable[[], Any]) -> Any:
+        """A value that the code takes from its surroundings by itself, outside of any run."""
+        ...
+
     def outside(self, spec: SkillSpec) -> None:
         """A skill is about to be called outside of any run, which is a plain call. Raises to forbid it."""
         ...

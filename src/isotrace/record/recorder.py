@@ -29,6 +29,8 @@ from isotrace.record.context import (
 from isotrace.record.memory_journal import AnyJournal
 from isotrace.record.scheduler import ArrivalOrder, Scheduler
 from isotrace.record.shapes import AT_ONCE
+from isotrace.record.sources.noted import EARLY
+from isotrace.record.sources.surroundings import surroundings
 from isotrace.record.spec import SkillSpec
 from isotrace.record.streams import LiveStream
 from isotrace.record.timers import RecordedTimer, timer_args, timer_spec
@@ -87,6 +89,8 @@ class Recorder:
     def noted(self, branch: Branch, source: str, function: Callable[[], Any]) -> Any:
         value = function()
         self.writer.noted(branch, source, value)
+        if self.info.provisional and source in EARLY:
+            surroundings.early(source, value)
         return value
 
     def note(self, reason: str) -> None:

@@ -43,7 +43,7 @@ from isotrace.record.shapes import (
 from isotrace.record.snapshot import JSON, Snapshot, json_form, snapshot
 from isotrace.record.sources import controlled, files
 from isotrace.record.sources.noted import MAX_IN_GAP, MOVED, Notes, encoded
-from isotrace.record.sources.surroundings import GAP, surroundings
+from isotrace.record.sources.surroundings import EARLY_GAP, GAP, surroundings
 from isotrace.record.spec import SkillSpec
 from isotrace.record.warned import warn
 
@@ -80,6 +80,9 @@ class RunWriter:
         self._steps = 0
         self._open = True
         info.started_us = self._run_started()
+        if not info.provisional:
+            for source, values in surroundings.take_early().items():
+                self._value_noted((), EARLY_GAP, source, orjson.dumps(encoded(source, values)))
 
     # --- the run ----------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from isotrace.models import Erased, Lineage
 from isotrace.record.context import Branch
 from isotrace.record.sources.generators import watching
 from isotrace.record.sources.noted import CLOCK, CONNECTION, MOVED, PROCESS, decoded
+from isotrace.record.sources.surroundings import EARLY_GAP
 from isotrace.replay.recorded import RecordedRun
 
 
@@ -45,16 +46,26 @@ class NotedReads:
         last one, of anything else what `function` gives."""
         if source not in self._sources and not source.startswith((PROCESS, CONNECTION)):
             return function()
+        return self._next((branch.path, branch.count, source), branch.last_us, function)
+
+    def early(self, source: str, function: Callable[[], Any]) -> Any:
+        """The same for what is read before the run begins. Left alone where nothing of it is on record."""
+        if ((), EARLY_GAP, source) not in self._record.noted:
+            return function()
+        return self._next(((), EARLY_GAP, source), 0, function)
+
+    def _next(self, gap: tuple[Lineage, int, str], event_us: int, function: Callable[[], Any]) -> Any:
+        path, number, source = gap
         with self._lock:
-            place = self._places.get((branch.path, source))
+            place = self._places.get((path, source))
             if place is None:
-                place = self._places[branch.path, source] = _Place()
-            if place.gap != branch.count:
-                place.gap, place.left = branch.count, iter(self._of_gap(branch, source))
+                place = self._places[path, source] = _Place()
+            if place.gap != number:
+                place.gap, place.left = number, iter(self._of_gap(gap))
             for value in place.left:
                 place.last, place.read_ns = value, self._real_ns()
                 return value
-            return self._passing(place, branch.last_us * 1000) if source == CLOCK else function()
+            return self._passing(place, event_us * 1000) if source == CLOCK else function()
 
     def restore_generators(self, branch: Branch) -> None:
         """A step was served whose body, on record, drew from the global generators: they are where it had
@@ -62,7 +73,7 @@ class NotedReads:
         watch = watching()
         if watch is None or MOVED not in self._sources:
             return
-        for states in self._of_gap(branch, MOVED):
+        for states in self._of_gap((branch.path, branch.count, MOVED)):
             try:
                 watch.restore(states)
             except (ValueError, TypeError, KeyError):
@@ -74,10 +85,10 @@ class NotedReads:
             place.last, place.read_ns = event_ns, self._real_ns()
         return int(place.last) + self._real_ns() - place.read_ns
 
-    def _of_gap(self, branch: Branch, source: str) -> list[Any]:
+    def _of_gap(self, gap: tuple[Lineage, int, str]) -> list[Any]:
         values: list[Any] = []
-        for event in self._record.noted.get((branch.path, branch.count, source), ()):
-            values += self._values(source, event)
+        for event in self._record.noted.get(gap, ()):
+            values += self._values(gap[2], event)
         return values
 
     def _values(self, source: str, event: Event) -> list[Any]:
@@ -99,7 +110,7 @@ class _Place:
     __slots__ = ("gap", "last", "left", "read_ns")
 
     def __init__(self) -> None:
-        self.gap = -1
+        self.gap: int | None = None
         self.left: Any = iter(())
         self.last: Any = None
         self.read_ns = 0

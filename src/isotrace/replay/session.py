@@ -64,6 +64,10 @@ class Attachment:
         self.attached = True
         return self.driving.attach(info)
 
+    def noted(self, source: str, function: Callable[[], Any]) -> Any:
+        """The lines that lead to the run read what they read on record."""
+        return function() if self.attached else self.driving.noted_reads.early(source, function)
+
     def outside(self, spec: SkillSpec) -> None:
         """A skill is called outside of the run: a plain call, unless it writes."""
         if spec.effect in READS or spec.kind == "agent":

@@ -12,9 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 from isotrace.record.capture.about import About
-from isotrace.record.context import live_branch
 from isotrace.record.patches import patch
-from isotrace.record.sources.noted import ENTROPY, noted
+from isotrace.record.sources.noted import ENTROPY, noted, noting
 
 ABOUT = About(
     libraries="`random`",
@@ -45,14 +44,14 @@ def control() -> Callable[[], None]:
 
 def _seeding_any(plain: Callable[..., None]) -> Callable[..., None]:
     def seed(self: random.Random, a: Any = None, version: int = 2) -> None:
-        plain(self, _fresh() if a is None and live_branch() is not None else a, version)
+        plain(self, _fresh() if a is None and noting() else a, version)
 
     return seed
 
 
 def _seeding_global(plain: Callable[..., None]) -> Callable[..., None]:
     def seed(a: Any = None, version: int = 2) -> None:
-        plain(_fresh() if a is None and live_branch() is not None else a, version)
+        plain(_fresh() if a is None and noting() else a, version)
 
     return seed
 

@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Any, Final
 
 from isotrace.models import Lineage
-from isotrace.record.context import current_branch
+from isotrace.record.context import current_branch, current_step, run_opener
 
 MAX_IN_GAP: Final = 20_000
 """How many values are kept of one gap; a replay gives the later ones as it can."""
@@ -20,6 +20,8 @@ MAX_IN_GAP: Final = 20_000
 CLOCK: Final = "clock"
 UUID: Final = "uuid"
 ENTROPY: Final = "entropy"
+EARLY: Final = (CLOCK, UUID, ENTROPY)
+"""What is kept of the lines before a program's first run."""
 MOVED: Final = "random"
 """States of the global generators, where a step's body has drawn from them."""
 PROCESS: Final = "process "
@@ -33,11 +35,22 @@ _MAX_STEP: Final = 2**53 - 1
 
 def noted(source: str, function: Callable[[], Any]) -> Any:
     """`function()`, or what it gave on record where the agent's own code is replayed. The value is plain
-    JSON. Inside a step's body and outside of a run it is just called."""
+    JSON. Inside a step's body it is just called, and outside of a run as well, unless that is replayed."""
     branch = current_branch.get()
-    if branch is None or branch.driver.closed:
+    if branch is not None:
+        return function() if branch.driver.closed else branch.driver.noted(branch, source, function)
+    opener = run_opener.get()
+    if opener is None or current_step.get() is not None:
         return function()
-    return branch.driver.noted(branch, source, function)
+    return opener.noted(source, function)
+
+
+def noting() -> bool:
+    """Whether `noted` does more than calling its function here."""
+    branch = current_branch.get()
+    if branch is not None:
+        return not branch.driver.closed
+    return run_opener.get() is not None and current_step.get() is None
 
 
 class Notes:

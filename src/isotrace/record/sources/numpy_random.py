@@ -7,10 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from isotrace.record.capture.about import About
-from isotrace.record.context import live_branch
 from isotrace.record.patches import patch
 from isotrace.record.sources import generators, seeds
-from isotrace.record.sources.noted import ENTROPY, noted
+from isotrace.record.sources.noted import ENTROPY, noted, noting
 
 ABOUT = About(
     libraries="`numpy.random`",
@@ -70,6 +69,6 @@ def _drawing(plain: Callable[[int], int]) -> Callable[[int], int]:
     """What a `SeedSequence` draws its entropy by."""
 
     def randbits(bits: int) -> int:
-        return plain(bits) if live_branch() is None else int(noted(ENTROPY, lambda: f"{plain(bits):x}"), 16)
+        return int(noted(ENTROPY, lambda: f"{plain(bits):x}"), 16) if noting() else plain(bits)
 
     return randbits

@@ -9,11 +9,16 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from isotrace.record.sources.noted import MAX_IN_GAP
+
 VARIABLES: Final = "environment"
 FILES: Final = "files"
 
 GAP: Final = -1
 """Where these stand: before all gaps of the run's root."""
+
+EARLY_GAP: Final = -2
+"""Where noted values stand that were read before the run began, by the lines that led to it."""
 
 
 class Surroundings:
@@ -22,6 +27,17 @@ class Surroundings:
     def __init__(self) -> None:
         self.count = 0
         self._readings: list[tuple[str, str, Any]] = []
+        self._early: dict[str, list[Any]] | None = {}
+
+    def early(self, source: str, value: Any) -> None:
+        """The program has read a value before its first run; it is that run's, too."""
+        if self._early is not None and len(kept := self._early.setdefault(source, [])) < MAX_IN_GAP:
+            kept.append(value)
+
+    def take_early(self) -> dict[str, list[Any]]:
+        """What the program has read before its first run, which begins now; later ones get nothing."""
+        taken, self._early = self._early, None
+        return taken or {}
 
     def add(self, source: str, name: str, value: Any) -> None:
         """A variable or a file was read for the first time. Safe to call from anywhere."""
@@ -42,6 +58,7 @@ class Surroundings:
     def clear(self) -> None:
         """The program has ended."""
         self._readings = []
+        self._early = {}
         self.count = 0
 
 
