@@ -13,9 +13,7 @@ from typing import Any
 
 class Server(ThreadingHTTPServer):
     """Counts what it is asked. `fail_next` answers are status 429; `words` are what the model says, unless
-    `scripted` holds the events of the next streams."""
-
-    """Counts what it is asked. `fail_next` answers are status 429; `words` are what the model says.
+    `scripted` holds the events of the next streams.
 
     With `script` it answers as that says for a path and a body: JSON, a list of events (name and data), or
     either with a status before it.

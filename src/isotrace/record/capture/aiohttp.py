@@ -24,6 +24,7 @@ from isotrace.record.capture.aiohttp_streams import (
     protocol_class,
     read_body_of,
     reader_class,
+    set_body,
 )
 from isotrace.record.context import Branch, current_branch, reset_all, set_all
 from isotrace.record.edge import Exchange
@@ -132,14 +133,24 @@ class _Call:
         self.request = request
         self.promised = promised
         self.live: Any = None
+        self.body = b""
         self.broken: BaseException | None = None
 
     async def asked(self) -> http.Asked:
         """What is asked. Reads the body, which is sent from memory then."""
         request = self.request
-        data = await read_body_of(self.capture.body, request)
+        self.body = await read_body_of(self.capture.body, request)
         headers = {name.lower(): value for name, value in request.headers.items()}
-        return http.asked(request.method, str(request.url), headers, data)
+        return http.asked(request.method, str(request.url), headers, self.body)
+
+    def _ask_otherwise(self, asked: http.Asked, exchange: Exchange) -> None:
+        request = self.request
+        otherwise = http.sent_otherwise(asked, exchange, str(request.url), self.body)
+        if otherwise is not None:
+            url, body = otherwise
+            request.url = type(request.url)(url, encoded=True)
+            request.headers["Content-Length"] = str(len(body))
+            set_body(request, self.capture.library.payload.BytesPayload(body))
 
     async def really(self) -> Any:
         """Makes the connection, sends the request, and gets the beginning of the answer."""
@@ -161,7 +172,8 @@ class _Call:
             raise
         return response
 
-    async def _begin(self, exchange: Exchange) -> Any:
+    async def _begin(self, asked: http.Asked, exchange: Exchange) -> Any:
+        self._ask_otherwise(asked, exchange)
         try:
             response = await self.really()
         except OSError as error:
@@ -192,7 +204,7 @@ class _Call:
             try:
                 # The session's own time-out ends the call, not the program.
                 with self.request._timer:
-                    await self._read(await self._begin(exchange), parts)
+                    await self._read(await self._begin(asked, exchange), parts)
             except Exception as error:
                 if self.live is not None and exchange.transport is not None:
                     self.broken = error
@@ -236,7 +248,7 @@ class _Call:
 
         async def real(exchange: Exchange) -> AsyncIterator[Any]:
             with self.request._timer:
-                response = await self._begin(exchange)
+                response = await self._begin(asked, exchange)
             source = response.content
             yield {"status": response.status}  # the answer has begun
             async with aclosing(http.apieces(source.iter_any(), http.kind_of(exchange))) as found:

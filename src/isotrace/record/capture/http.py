@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Iterator, Mapping
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from isotrace.canonical import parse_json
 from isotrace.errors import IsotraceError
@@ -104,6 +104,26 @@ def edge_of(
     """The edge that a request is made at. `shapes`: that of a whole answer, that of a stream."""
     shape = shapes[1] if asked.streams else shapes[0]
     return edge(library, asked.name, asked.kind, asked.effect, shape, raises)
+
+
+def sent_otherwise(asked: Asked, exchange: Exchange, url: str, body: bytes) -> tuple[str, bytes] | None:
+    """Address and body of a request that is to ask for what the exchange's params say by now; None where
+    they are those that it had. Its `content-length` is another one then."""
+    if not exchange.changed:
+        return None
+    params = exchange.params
+    if asked.kind != "llm":
+        new = str(params.get("url", ""))
+        return (new if new != asked.params.get("url") else url), write_body(params.get("body"))
+    said = dict(params)
+    before, after = asked.params.get("model"), params.get("model")
+    original = read_body(body, "application/json")
+    if isinstance(original, dict) and "model" not in original:
+        # The model's name is in the path.
+        said.pop("model", None)
+        head, mark, path = url.partition("://")
+        url = head + mark + path.replace(quote(str(before), safe=""), quote(str(after), safe=""), 1)
+    return url, write_body(said)
 
 
 def transport(

@@ -54,6 +54,17 @@ class _Capture:
     def asked(self, request: Any, body: bytes) -> http.Asked:
         return http.asked(request.method, str(request.url), dict(request.headers.items()), body)
 
+    def sent(self, asked: http.Asked, exchange: Exchange, request: Any) -> Any:
+        """The request, or one that asks for what the exchange is to ask for instead."""
+        otherwise = http.sent_otherwise(asked, exchange, str(request.url), request.content)
+        if otherwise is None:
+            return request
+        url, body = otherwise
+        headers = [pair for pair in request.headers.multi_items() if pair[0].lower() != "content-length"]
+        return self.library.Request(
+            request.method, url, headers=headers, content=body, extensions=request.extensions
+        )
+
     def edge(self, asked: http.Asked) -> Edge:
         return http.edge_of(self.library.__name__, asked, self.shapes, self.raises)
 
@@ -130,7 +141,7 @@ class _Sync(_Capture):
         live: list[Any] = []
 
         def real(exchange: Exchange) -> Any:
-            response = plain(client, request)
+            response = plain(client, self.sent(asked, exchange, request))
             self.note(exchange, response)
             try:
                 raw = b"".join(response.stream)
@@ -151,7 +162,7 @@ class _Sync(_Capture):
         raws: deque[bytes] = deque()
 
         def real(exchange: Exchange) -> Iterator[Any]:
-            response = plain(client, request)
+            response = plain(client, self.sent(asked, exchange, request))
             self.note(exchange, response)
             live.append(response)
             source = self.reader(response)
@@ -192,7 +203,7 @@ class _Async(_Capture):
         live: list[Any] = []
 
         async def real(exchange: Exchange) -> Any:
-            response = await plain(client, request)
+            response = await plain(client, self.sent(asked, exchange, request))
             self.note(exchange, response)
             try:
                 raw = b"".join([part async for part in response.stream])
@@ -213,7 +224,7 @@ class _Async(_Capture):
         raws: deque[bytes] = deque()
 
         async def real(exchange: Exchange) -> AsyncIterator[Any]:
-            response = await plain(client, request)
+            response = await plain(client, self.sent(asked, exchange, request))
             self.note(exchange, response)
             live.append(response)
             source = self.reader(response)

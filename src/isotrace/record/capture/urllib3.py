@@ -14,6 +14,7 @@ import inspect
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, Final
+from urllib.parse import urlsplit
 from weakref import WeakSet
 
 from isotrace.record.capture import http as exchanges
@@ -121,18 +122,19 @@ class _Call:
         self.url = url
         self.options = options
         self.live: Any = None
+        self.body = b""
         self.sent = False
         self.broken: BaseException | None = None
 
     def asked(self) -> exchanges.Asked:
         """What is asked. Reads the body, which is sent from memory then."""
-        data, self.options["body"] = read_sent(
+        self.body, self.options["body"] = read_sent(
             self.options.get("body"), getattr(self.conn, "blocksize", None) or 16384
         )
         headers = {
             _text(name).lower(): _text(value) for name, value in (self.options.get("headers") or {}).items()
         }
-        return exchanges.asked(self.method, self._address(), headers, data)
+        return exchanges.asked(self.method, self._address(), headers, self.body)
 
     def _address(self) -> str:
         if not self.url.startswith("/"):
@@ -182,7 +184,7 @@ class _Call:
     def _read(self, asked: exchanges.Asked, exchange: Exchange) -> Any:
         """Makes the request and reads the answer, which can be read again. An answer that breaks off is
         the step's failure, and the program's when it reads that far."""
-        response = self._begin(exchange)
+        response = self._begin(asked, exchange)
         parts: list[bytes] = []
         if not hasattr(getattr(response, "_fp", None), "fp"):
             parts.append(response.data or b"")
@@ -199,7 +201,8 @@ class _Call:
                 again()
         return exchanges.outcome(asked, exchange, b"".join(parts))
 
-    def _begin(self, exchange: Exchange) -> Any:
+    def _begin(self, asked: exchanges.Asked, exchange: Exchange) -> Any:
+        self._ask_otherwise(asked, exchange)
         response = self.send(preload_content=False)
         exchanges.note(
             exchange,
@@ -212,11 +215,23 @@ class _Call:
         self.live = response
         return response
 
+    def _ask_otherwise(self, asked: exchanges.Asked, exchange: Exchange) -> None:
+        otherwise = exchanges.sent_otherwise(asked, exchange, self._address(), self.body)
+        if otherwise is None:
+            return
+        url, self.options["body"] = otherwise
+        parts = urlsplit(url)
+        self.url = parts.path + (f"?{parts.query}" if parts.query else "")
+        headers = self.options.get("headers") or {}
+        self.options["headers"] = {
+            name: value for name, value in headers.items() if _text(name).lower() != "content-length"
+        }
+
     # --- streams --------------------------------------------------------------------------
 
     def stream(self, branch: Branch, asked: exchanges.Asked) -> Any:
         raws: deque[bytes] = deque()
-        exchange = Exchange(asked.params, lambda exchange: self._pieces(exchange, raws))
+        exchange = Exchange(asked.params, lambda exchange: self._pieces(asked, exchange, raws))
         pieces = branch.driver.stream(self._edge(asked), branch, (exchange,), {})
         try:
             next(pieces)
@@ -235,8 +250,8 @@ class _Call:
         response.chunked, response.chunk_left = True, None
         return self._given(response)
 
-    def _pieces(self, exchange: Exchange, raws: deque[bytes]) -> Iterator[Any]:
-        response = self._begin(exchange)
+    def _pieces(self, asked: exchanges.Asked, exchange: Exchange, raws: deque[bytes]) -> Iterator[Any]:
+        response = self._begin(asked, exchange)
         source, _ = twin_of(self.capture.response_class, response, self.method, tee=False)
         try:
             yield {"status": response.status}  # the answer has begun
