@@ -12,7 +12,9 @@ import inspect
 import re
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any
 
 import click
@@ -21,6 +23,8 @@ import isotrace
 from isotrace import errors
 from isotrace.cli.app import COMMANDS, app
 from isotrace.compare import CODES, Group, Verdict
+from isotrace.record import capture, sources
+from isotrace.record.capture.about import About
 
 REFERENCE = Path(__file__).parents[1] / "docs/reference"
 _WIDTH = 100
@@ -242,9 +246,147 @@ def _annotation(annotation: Any) -> str:
     return annotation if isinstance(annotation, str) else getattr(annotation, "__name__", str(annotation))
 
 
+# --- captures and sources --------------------------------------------------------------
+
+CAPTURED = {
+    "HTTP": ("capture.httpx", "capture.urllib3", "capture.aiohttp"),
+    "MCP": ("capture.mcp",),
+    "Tools that a framework calls": ("capture.langchain", "capture.openai_agents", "capture.pydantic_ai"),
+    "Child processes": ("capture.subprocess", "capture.asyncio_subprocess"),
+    "What a program reads by itself": (
+        "sources.wall_clock",
+        "sources.uuids",
+        "sources.uuid_utils",
+        "sources.entropy",
+        "sources.numpy_random",
+        "sources.seeds",
+        "sources.variables",
+        "sources.files",
+        "sources.keys",
+    ),
+}
+"""The chapters of the page, and the modules of `isotrace.record` that they are made of."""
+
+_CAPTURED_LEADS = {
+    "HTTP": """
+Model SDKs go through one of these, so none has a capture of its own. A call of a model is named by its
+operation (`chat`, `generate_content`, `embeddings`), and its params and outcome are the provider's JSON;
+any other request is named by method and host. A redirect or a retry is a request of its own.""",
+    "MCP": "What a server is asked, whatever the transport.",
+    "Tools that a framework calls": """
+The step is the call of the tool, with the arguments that the model chose; what the tool asks is inside of it.
+Tools of other frameworks are steps by
+[two lines of your own](../how-to/capture-an-agent.md#frameworks).""",
+    "Child processes": "What a process does is not looked at: a step is what went in and what came out.",
+    "What a program reads by itself": """
+None of this is a step. While a run is recorded the program gets the real thing. Reads between two steps are
+one event, and in a step's body nothing is noted; outside of runs only what is read before the first one.""",
+}
+_CAPTURED_INTRO = """
+`isotrace run` and `isotrace.instrument()` make steps of what a program does at its edges: they wrap the
+libraries below, once those are imported. What is not here is in no record: another library's sockets, gRPC,
+a database driver. While recording it goes on as without isotrace; a replay refuses what would leave the
+process, and its receipt says so.
+[Capture an agent as it is](../how-to/capture-an-agent.md) shows all of it at work.
+
+- **A step inside a step** is not recorded twice: what a skill or a captured call does belongs to it.
+- **Outside of a run** calls are plain calls. `isotrace.instrument()` gives the way back, which restores all.
+- **A version that is built otherwise** is left alone, and a `RecordingWarning` names it.
+- **The effect** says what a partly live replay may do again: a `read`, never a `write`.
+"""
+
+
+def captured_page() -> str:
+    """What each capture and each source says of itself."""
+    parts = [NOTE, "# What is captured, and what is not\n", _CAPTURED_INTRO.lstrip()]
+    for chapter, names in CAPTURED.items():
+        parts += [f"## {chapter}\n", f"{_CAPTURED_LEADS[chapter].strip()}\n"]
+        abouts = [_about(name) for name in names]
+        parts += _sources(abouts) if names[0].startswith("sources.") else _captures(abouts)
+    return "\n".join(parts)
+
+
+def modules_with_captures() -> set[str]:
+    """The modules that wrap something, and so must say what: those in `CAPTURES`, and every source that
+    is put on."""
+    registered = {name.removeprefix("isotrace.record.") for name in capture.CAPTURES.values()}
+    found = (f"sources.{one.name}" for one in iter_modules(sources.__path__))
+    return registered | {
+        name for name in found if hasattr(_module(name), "control") or hasattr(_module(name), "ABOUT")
+    }
+
+
+def _module(name: str) -> Any:
+    return import_module(f"isotrace.record.{name}")
+
+
+def _about(name: str) -> About:
+    about = getattr(_module(name), "ABOUT", None)
+    if not isinstance(about, About):
+        raise TypeError(f"isotrace.record.{name} has no ABOUT: it must say what it captures, and what not")
+    return about
+
+
+def _captures(abouts: list[About]) -> Iterator[str]:
+    """One section for each library; where all make the same steps, one table for all."""
+    if len({about.steps for about in abouts}) == 1 < len(abouts):
+        yield "| libraries | versions |\n|---|---|"
+        yield from (_row(about.libraries, about.versions) for about in abouts)
+        yield ""
+        yield from _steps(abouts[0])
+        yield "Not captured:\n"
+        yield from (f"- **{_name(about)}**: {_sentences(about)}" for about in abouts)
+        yield ""
+        return
+    for about in abouts:
+        yield f"### {_name(about)}\n"
+        yield f"{_escaped(f'{about.libraries}; {about.versions}.')}\n"
+        yield from _steps(about)
+        yield "Not captured:\n"
+        yield from (f"- {_escaped(one)}" for one in about.not_captured)
+        yield ""
+
+
+def _steps(about: About) -> Iterator[str]:
+    yield "| what is called | kind of step | effect |\n|---|---|---|"
+    yield from (_row(what, f"`{kind}`", f"`{effect}`") for what, kind, effect in about.steps)
+    yield ""
+
+
+def _sources(abouts: list[About]) -> Iterator[str]:
+    yield "| source | what is read | while it is recorded | in a replay |\n|---|---|---|---|"
+    for about in abouts:
+        yield from (_row("" if number else about.libraries, *row) for number, row in enumerate(about.steps))
+    yield "\nWhat is left alone of each, and with which versions the rest was tested:\n"
+    yield from (f"- **{about.libraries}** ({about.versions}): {_sentences(about)}" for about in abouts)
+    yield ""
+
+
+def _name(about: About) -> str:
+    """The library without what else is said of it."""
+    return re.split(r", | \(", about.libraries)[0]
+
+
+def _sentences(about: About) -> str:
+    return _escaped(" ".join(about.not_captured))
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(_escaped(cell(one)) for one in cells)} |"
+
+
+def _escaped(text: str) -> str:
+    """Asterisks outside of code are themselves."""
+    return "".join(
+        part if number % 2 else part.replace("*", "\\*")
+        for number, part in enumerate(re.split(r"(`[^`]*`)", text))
+    )
+
+
 # --- writing --------------------------------------------------------------------------
 
 PAGES = {
+    "captured.md": captured_page,
     "cli.md": cli_page,
     "errors.md": errors_page,
     "divergences.md": divergences_page,

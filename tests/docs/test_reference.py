@@ -68,3 +68,24 @@ def test_every_code_error_and_public_name_is_documented() -> None:
     assert [name for name in kinds if f"| `{name}` |" not in pages["errors.md"]] == []
     names = [name for name in isotrace.__all__ if not name.startswith("_") and name != "errors"]
     assert [name for name in names if f"### `{name}`" not in pages["python-api.md"]] == []
+
+
+def test_every_capture_and_source_says_what_it_captures_and_what_not() -> None:
+    told = [name for names in reference.CAPTURED.values() for name in names]
+    assert sorted(told) == sorted(reference.modules_with_captures()), "put it into CAPTURED"
+    page = (ROOT / "docs/reference/captured.md").read_text("utf-8")
+    for name in told:
+        about = reference._about(name)
+        rows = [row for steps in about.steps for row in steps]
+        texts = [about.libraries, about.versions, *rows, *about.not_captured]
+        assert [text for text in texts if reference._escaped(text) not in page] == [], name
+        assert about.not_captured, f"{name} says of nothing that it is not captured"
+        assert [text for text in about.not_captured if not text.endswith(".")] == []
+
+
+def test_a_capture_that_does_not_say_so_fails_the_build(monkeypatch: pytest.MonkeyPatch) -> None:
+    from isotrace.record.capture import httpx
+
+    monkeypatch.delattr(httpx, "ABOUT")
+    with pytest.raises(TypeError, match=r"isotrace\.record\.capture\.httpx has no ABOUT"):
+        reference.captured_page()

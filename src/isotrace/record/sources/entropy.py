@@ -19,13 +19,14 @@ ABOUT = About(
     libraries="`random`",
     versions="Python 3.11 to 3.13",
     steps=(
-        ("`random.Random()` and `seed()` without a seed", "noted value", "read"),
-        ("the global generator", "seeded before the program's first line", "pure"),
+        ("`random.Random()` and `seed()` without a seed", "what they begin with is noted", "begin the same"),
+        (
+            "the global generator of a program that `isotrace run` started",
+            "seeded before the first line; where a step drew from it, its state is noted",
+            "seeded the same; set to that state when the step is served",
+        ),
     ),
-    not_captured=(
-        "the global generator of a process that `isotrace run` did not start",
-        "`secrets`, `os.urandom`, `random.SystemRandom`: they may be keys",
-    ),
+    not_captured=("The global generator of a process that `isotrace run` did not start.",),
 )
 
 _BYTES = 32

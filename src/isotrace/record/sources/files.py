@@ -24,11 +24,17 @@ from isotrace.record.sources.surroundings import FILES, surroundings
 ABOUT = About(
     libraries="files (`open`)",
     versions="Python 3.11 to 3.13",
-    steps=(("a file that was there before the program", "noted once: size and SHA-256", "read"),),
+    steps=(
+        (
+            "a file that was there before the program",
+            "noted once: size and SHA-256",
+            "read again; the replay's notes name those that have changed",
+        ),
+    ),
     not_captured=(
-        "what a file holds: a replay reads it again",
-        "files that C code opens by itself, such as databases",
-        "anything outside of a process that `isotrace run` started",
+        "What a file holds.",
+        "Files that C code opens by itself, such as databases.",
+        "Anything outside of a process that `isotrace run` started.",
     ),
 )
 

@@ -20,7 +20,7 @@ ABOUT = About(
     libraries="`secrets`, `os.urandom`, `random.SystemRandom`",
     versions="Python 3.11 to 3.13",
     steps=(),
-    not_captured=("all of it: it may be a key. The run's grade names who used it",),
+    not_captured=("All of it: it may be a key. The run's grade names who used it.",),
 )
 
 _BETWEEN = ("random", "secrets")

@@ -17,16 +17,16 @@ ABOUT = About(
     steps=(
         (
             "`default_rng()`, `SeedSequence()`, bit generators and `RandomState()` without a seed",
-            "noted value",
-            "read",
+            "what they begin with is noted",
+            "begin the same",
         ),
         (
-            "the global generator",
-            "seeded when numpy is imported by a program that `isotrace run` started",
-            "pure",
+            "the global generator of a program that `isotrace run` started",
+            "seeded when numpy is imported; where a step drew from it, its state is noted",
+            "seeded the same; set to that state when the step is served",
         ),
     ),
-    not_captured=("the global generator of a process that `isotrace run` did not start",),
+    not_captured=("The global generator of a process that `isotrace run` did not start.",),
 )
 
 

@@ -12,7 +12,21 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from isotrace.hashing import H
+from isotrace.record.capture.about import About
 from isotrace.record.sources import generators
+
+ABOUT = About(
+    libraries="the interpreter's hash seed",
+    versions="Python 3.11 to 3.13",
+    steps=(
+        (
+            "the order of sets of texts, in a program that `isotrace run` started",
+            "the interpreter starts with a hash seed of isotrace's choice",
+            "the same hash seed",
+        ),
+    ),
+    not_captured=("Orders that follow addresses in memory: sets of objects that have no hash of their own.",),
+)
 
 HASH_SEED: Final = "PYTHONHASHSEED"
 CHOSEN: Final = "ISOTRACE_HASH_SEED_BEFORE"

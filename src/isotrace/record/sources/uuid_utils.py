@@ -13,8 +13,8 @@ from isotrace.record.sources.noted import UUID, noted
 ABOUT = About(
     libraries="`uuid_utils`",
     versions="0.10 to 0.19",
-    steps=(("`uuid1`, `uuid4`, `uuid6`, `uuid7`, also of `uuid_utils.compat`", "noted value", "read"),),
-    not_captured=("functions that were imported by name before isotrace was",),
+    steps=(("`uuid1`, `uuid4`, `uuid6`, `uuid7`, also of `uuid_utils.compat`", "noted", "the recorded ids"),),
+    not_captured=("Functions that were imported by name before isotrace was.",),
 )
 
 _NAMES = ("uuid1", "uuid4", "uuid6", "uuid7")

@@ -13,8 +13,10 @@ from isotrace.record.sources.noted import UUID, noted
 ABOUT = About(
     libraries="`uuid`",
     versions="Python 3.11 to 3.13",
-    steps=(("`uuid1`, `uuid4`, and in newer Pythons `uuid6`, `uuid7` and `uuid8`", "noted value", "read"),),
-    not_captured=("ids that a library makes of `os.urandom` by itself",),
+    steps=(
+        ("`uuid1`, `uuid4`, and in newer Pythons `uuid6`, `uuid7` and `uuid8`", "noted", "the recorded ids"),
+    ),
+    not_captured=("Ids that a library makes of `os.urandom` by itself.",),
 )
 
 _NAMES = ("uuid1", "uuid4", "uuid6", "uuid7", "uuid8")

@@ -23,11 +23,20 @@ from isotrace.record.sources.surroundings import VARIABLES, surroundings
 ABOUT = About(
     libraries="environment (`os.environ`, `os.getenv`), time zone, locale",
     versions="Python 3.11 to 3.13",
-    steps=(("a variable that was set when the program began, or was not", "noted once", "read"),),
+    steps=(
+        (
+            "a variable read by name, time zone, locale, as they were when the program began",
+            "noted once each",
+            "set before the program starts; what was absent is absent",
+        ),
+    ),
     not_captured=(
-        "the values of variables that may hold secrets, by name or by form",
-        "names that are only seen when all variables are listed",
-        "anything outside of a process that `isotrace run` started",
+        (
+            "The values of variables that may hold secrets, by name or by form: the record says that they "
+            "were set."
+        ),
+        "Names that are only seen when all variables are listed.",
+        "Anything outside of a process that `isotrace run` started.",
     ),
 )
 

@@ -22,17 +22,21 @@ from isotrace.record.sources.noted import CLOCK, noted
 from isotrace.record.warned import warn
 
 ABOUT = About(
-    libraries="wall clock (`datetime`, `time`)",
+    libraries="the wall clock (`datetime`, `time`)",
     versions="Python 3.11 to 3.13, by time-machine 3.6",
     steps=(
-        ("`datetime.now`, `utcnow`, `today`; `date.today`; `time.time`, `time_ns`", "noted value", "read"),
-        ("`time.gmtime`, `localtime`, `strftime`, `ctime`, `asctime` without a time", "noted value", "read"),
-        ("`time.sleep`", "no step: does not wait in a replay", "pure"),
+        (
+            "`datetime.now`, `utcnow`, `today`; `date.today`; `time.time`, `time_ns`",
+            "noted",
+            "the recorded time; after the last noted value it goes on",
+        ),
+        ("`time.gmtime`, `localtime`, `strftime`, `ctime`, `asctime` without a time", "noted", "the same"),
+        ("`time.sleep`", "waits", "does not wait"),
     ),
     not_captured=(
-        "`time.monotonic` and `time.perf_counter`",
-        "clocks that C code reads by itself: `numpy.datetime64('now')`, `pandas.Timestamp.now()`",
-        "the time that `logging` gives its records",
+        "`time.monotonic` and `time.perf_counter`, by which event loops live.",
+        "Clocks that C code reads by itself: `numpy.datetime64('now')`, `pandas.Timestamp.now()`.",
+        "The time that `logging` gives its records.",
     ),
 )
 
