@@ -322,7 +322,7 @@ def test_failures_retries_and_streams_before_a_fork_are_as_recorded() -> None:
                 odd()
             except Exception as error:  # that of the skill, or the recorded one
                 got.append(str(error))
-            stream = letters()
+            stream: Any = letters()
             got.append([next(stream), next(stream)])
             stream.close()
             got.append(list(letters()))
