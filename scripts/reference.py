@@ -252,7 +252,7 @@ CAPTURED = {
     "HTTP": ("capture.httpx", "capture.urllib3", "capture.aiohttp"),
     "MCP": ("capture.mcp",),
     "Tools that a framework calls": ("capture.langchain", "capture.openai_agents", "capture.pydantic_ai"),
-    "Child processes": ("capture.subprocess", "capture.asyncio_subprocess"),
+    "Child processes": ("capture.subprocess", "capture.asyncio_subprocess", "capture.anyio"),
     "What a program reads by itself": (
         "sources.wall_clock",
         "sources.uuids",
@@ -364,7 +364,7 @@ def _sources(abouts: list[About]) -> Iterator[str]:
 
 def _name(about: About) -> str:
     """The library without what else is said of it."""
-    return re.split(r", | \(", about.libraries)[0]
+    return re.split(r"[,:] | \(", about.libraries)[0]
 
 
 def _sentences(about: About) -> str:
