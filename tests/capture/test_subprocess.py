@@ -378,7 +378,7 @@ def test_reading_in_threads_belongs_to_their_branches(lab: Lab, monkeypatch: pyt
     grade = ["thread: sh was called from a thread that isotrace does not order"]
     taken = assert_replays_without_processes(lab, agent, monkeypatch, grade)
     assert taken.value == [["out1\n", "out2\n", "out3\n"], ["err1\n", "err2\n", "err3\n"], 0]
-    assert [lineage for lineage, _, _, _ in taken.steps] == [(0,), (1, "thread 0", 0), (1, "thread 1", 0)]
+    assert [lineage for lineage, _, _, _ in taken.steps] == [(0,), (0, "thread 000", 0), (0, "thread 001", 0)]
 
 
 def test_odd_bytes_and_texts_come_back_as_they_were(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

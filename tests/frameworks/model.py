@@ -88,3 +88,31 @@ def responses(asked: dict[str, Any], text: str | None, *calls: Call) -> Any:
         events.append({"type": "response.output_item.done", "output_index": index, "item": item})
     events.append({"type": "response.completed", "response": whole})
     return [(event["type"], {**event, "sequence_number": number}) for number, event in enumerate(events)]
+
+
+def messages(asked: dict[str, Any], text: str | None, *calls: Call) -> Any:
+    """What Anthropic's `/messages` answers to a request for a stream."""
+    blocks: list[tuple[dict[str, Any], list[dict[str, Any]]]] = []
+    if text is not None:
+        deltas = [{"type": "text_delta", "text": word} for word in re.findall(r"\S+\s*", text)]
+        blocks.append(({"type": "text", "text": ""}, deltas))
+    for id_, name, arguments in calls:
+        delta = {"type": "input_json_delta", "partial_json": json.dumps(arguments)}
+        blocks.append(({"type": "tool_use", "id": id_, "name": name, "input": {}}, [delta]))
+    head = {
+        "id": f"msg_{len(asked['messages'])}0000000",
+        "type": "message",
+        "role": "assistant",
+        "content": [],
+    }
+    usage = {"input_tokens": 3, "output_tokens": 2}
+    events: list[dict[str, Any]] = [
+        {"type": "message_start", "message": {**head, "model": asked["model"], "usage": usage}}
+    ]
+    for index, (block, deltas) in enumerate(blocks):
+        events.append({"type": "content_block_start", "index": index, "content_block": block})
+        events += [{"type": "content_block_delta", "index": index, "delta": delta} for delta in deltas]
+        events.append({"type": "content_block_stop", "index": index})
+    stop = {"stop_reason": "tool_use" if calls else "end_turn", "stop_sequence": None}
+    events.append({"type": "message_delta", "delta": stop, "usage": {"output_tokens": 2}})
+    return [(event["type"], event) for event in [*events, {"type": "message_stop"}]]

@@ -439,7 +439,9 @@ def test_a_step_in_a_standard_pool_is_recorded_and_marked(lab: Lab) -> None:
     assert taken.value == list(range(8))
     assert taken.grade == [UNORDERED]
     assert [step.context.marks for step in taken.record.steps if step.context] == [["thread"]] * 8
-    assert [lineage for lineage, *_ in taken.steps] == [(0, f"thread {number}", 0) for number in range(8)]
+    assert [lineage for lineage, *_ in taken.steps] == [
+        (0, f"early thread {number:03}", 0) for number in range(8)
+    ]
     assert (result.verdict, result.value) == ("MATCH", taken.value)
     assert f"recorded: {UNORDERED}" in result.notes
 
@@ -469,8 +471,8 @@ def test_a_step_in_a_thread_of_the_agent_s_own_is_recorded_and_marked(lab: Lab) 
 
     taken, result = bounded(lambda: lab.again(agent))
     assert [(lineage, params["what"]) for lineage, _, params, _ in taken.steps] == [
-        ((0, "thread 0", 0), "by a target"),
-        ((0, "thread 1", 0), "by a class"),
+        ((0, "early thread 000", 0), "by a target"),
+        ((0, "early thread 001", 0), "by a class"),
     ]
     assert taken.grade == [UNORDERED]
     assert (result.verdict, result.value) == ("MATCH", "joined")
@@ -634,7 +636,7 @@ def test_jobs_that_are_handed_the_context_are_branches_of_their_own(lab: Lab) ->
     taken, result = lab.again(agent)
     assert (str(result.verdict), result.value) == ("MATCH", taken.value)
     assert [(lineage, params) for lineage, _, params, _ in taken.steps] == [
-        ((0, f"thread {number}", index), {"what": name})
+        ((0, f"early thread {number:03}", index), {"what": name})
         for number in range(3)
         for index, name in enumerate([str(number), f"{number} again"])
     ]

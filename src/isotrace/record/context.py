@@ -267,10 +267,15 @@ class Branch:
 
     def thread(self) -> Branch:
         """A new branch for a thread that the schedule does not know of, keyed by how many there are at
-        the current number: libraries start threads when they like, which must not move our steps."""
-        number = sum(key.startswith(_THREAD) for key in self._keys())
-        branch = self.keyed(f"{_THREAD}{number}")
-        branch.control = Control(ordered=False)
+        the current number: libraries start threads when they like, which must not move our steps.
+
+        It stands behind the step that came last, and so before the one that comes next.
+        """
+        keys = self._keys()
+        # As wide as their order as texts needs.
+        name = f"{_THREAD}{sum(key.startswith(_THREAD) for key in keys):03}"
+        place = (self.count - 1, name) if self.count else (0, f"early {name}")
+        branch = keys[name] = Branch(self.driver, (*self.path, *place), self.last_us, Control(ordered=False))
         branch.opener = self
         return branch
 
