@@ -15,6 +15,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -268,6 +269,14 @@ def test_processes_of_multiprocessing_and_signals_are_refused(lab: Lab, taken: T
 def test_what_modules_do_as_they_are_imported_is_not(lab: Lab, taken: Taken) -> None:
     # `find_library` has the loader list the system's libraries, by a process of its own.
     result = lab.replay(taken, lambda: (ctypes.util.find_library("c"), ask("x"))[1])
+    assert (str(result.verdict), result.receipt.blocked) == ("MATCH", 0)
+
+    def is_there_ipv6() -> Any:
+        with socket.socket(socket.AF_INET6) as probe, suppress(OSError):
+            probe.bind(("::1", 0))
+        return ask("x")
+
+    result = lab.replay(taken, is_there_ipv6)
     assert (str(result.verdict), result.receipt.blocked) == ("MATCH", 0)
 
 

@@ -151,12 +151,18 @@ def _audit(event: str, args: tuple[Any, ...]) -> None:
     if what is None:
         return
     guard = active_guard()
-    if guard is None or (event == "socket.bind" and _is_local(args[0], addressed=True)):
+    if guard is None or (event == "socket.bind" and _reaches_nobody(*args)):
         return
     if event in _SIGNALS and (args[1] == 0 or (event == "os.kill" and args[0] == os.getpid())):
         return  # it asks whether there is such a process, or is to itself
     if event not in _STARTS or not (asks_about_the_machine(args[1]) and args[0] == args[1][0]):
         guard.refuse(f"{what} ({_target(args)})")
+
+
+def _reaches_nobody(sock: Any, address: Any) -> bool:
+    """Whether binding a socket is none of the world's business: it is one end of a pair, or it is asked
+    whether there is IPv6 at all, as urllib3 asks when it is imported."""
+    return (isinstance(address, tuple) and address[:2] == ("::1", 0)) or _is_local(sock, addressed=True)
 
 
 def _target(args: tuple[Any, ...]) -> str:
