@@ -296,6 +296,16 @@ def test_a_tool_of_a_class_of_its_own(lab: Lab) -> None:
     assert [params for _, _, params, _ in taken.steps] == [{"first": 1}, {"first": 1, "second": 5}]
 
 
+def test_the_ids_of_messages_are_the_recorded_ones(offline: Offline, server: Server, model: Any) -> None:
+    server.script = asking(model, *TWO)
+
+    def agent() -> Any:
+        state = graph(server, [weather]).invoke({"messages": [("user", "hi")]})
+        return [message.id for message in state["messages"]]
+
+    assert len(set(offline(agent).value)) == 5
+
+
 def test_callbacks_run_in_a_replay_too(lab: Lab) -> None:
     from langchain_core.callbacks import BaseCallbackHandler
 

@@ -109,7 +109,7 @@ def test_tools_in_parallel_come_back_in_their_types(offline: Offline, server: Se
         done = await agent_of(server, weather, order, picture).run("hi")
         parts = [part for message in done.all_messages() for part in message.parts]
         returned = [part for part in parts if isinstance(part, ToolReturnPart)]
-        return done.output, [(part.tool_name, part.content, part.metadata) for part in returned]
+        return done.run_id, [(part.tool_name, part.content, part.metadata) for part in returned]
 
     taken = offline(agent)
     assert taken.grade == "replayable"

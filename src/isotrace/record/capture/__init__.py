@@ -27,6 +27,7 @@ CAPTURES = {
     "httpx": f"{__name__}.httpx",
     "httpx2": f"{__name__}.httpx",
     "langchain_core.tools.base": f"{__name__}.langchain",
+    "langchain_core.utils.uuid": f"{__name__}.langchain",
     "mcp.client.session": f"{__name__}.mcp",
     "mcp.client.sse": f"{__name__}.mcp",
     "mcp.client.stdio": f"{__name__}.mcp",
@@ -35,12 +36,13 @@ CAPTURES = {
     "mcp.server.lowlevel.server": f"{__name__}.mcp",
     "mcp.shared.memory": f"{__name__}.mcp",
     "numpy.random": "isotrace.record.sources.numpy_random",
-    "uuid_utils": "isotrace.record.sources.uuid_utils",
-    "uuid_utils.compat": "isotrace.record.sources.uuid_utils",
+    "pydantic_ai._uuid": f"{__name__}.pydantic_ai",
     "pydantic_ai.toolsets.function": f"{__name__}.pydantic_ai",
     "anyio._backends._asyncio": f"{__name__}.anyio",
     "subprocess": f"{__name__}.subprocess",
     "urllib3": f"{__name__}.urllib3",
+    "uuid_utils": "isotrace.record.sources.uuid_utils",
+    "uuid_utils.compat": "isotrace.record.sources.uuid_utils",
 }
 """The capture of each library, by the library's import name."""
 

@@ -14,12 +14,16 @@ from typing import Any
 from isotrace.record.capture.about import About
 from isotrace.record.capture.tools import Tool, acall, call, classes_of
 from isotrace.record.context import live_branch
-from isotrace.record.patches import patch
+from isotrace.record.patches import patch, swap_code
+from isotrace.record.sources.uuids import fresh
 
 ABOUT = About(
     libraries="LangChain and LangGraph (`langchain-core`, `langgraph`)",
     versions="langchain-core 1.0 and newer, langgraph 1.0 and newer",
-    steps=(("a tool (`BaseTool`, `@tool`), also when `ToolNode` or an agent calls it", "tool", "write"),),
+    steps=(
+        ("a tool (`BaseTool`, `@tool`), also when `ToolNode` or an agent calls it", "tool", "write"),
+        ("a fresh id of a message or a run", "noted value", "read"),
+    ),
     not_captured=(
         "What a tool changes in what it is given (state, store, stream writer): not changed in a replay.",
         "Nodes of a graph, chains, retrievers and prompts: they run again, and their HTTP is captured.",
@@ -30,8 +34,12 @@ _NEVER_ARGUMENTS = frozenset({"run_manager", "callbacks"})
 
 
 def install(module: Any) -> list[Callable[[], None]]:
-    """Wraps tools as they are first called; the ways back. Raises `AttributeError` for a version that is
-    built otherwise."""
+    """Wraps tools as they are first called, or what makes ids; the ways back.
+
+    Raises `AttributeError` for a version that is built otherwise.
+    """
+    if module.__name__ == "langchain_core.utils.uuid":
+        return [swap_code(module.uuid7, fresh)]
     classes = _Classes(module)
     undo = [patch(module.BaseTool, name, classes.covering) for name in ("run", "arun")]
     return [*undo, classes.uncover]

@@ -13,12 +13,16 @@ from typing import Any
 from isotrace.record.capture.about import About
 from isotrace.record.capture.tools import Tool, acall, classes_of
 from isotrace.record.context import live_branch
-from isotrace.record.patches import patch
+from isotrace.record.patches import patch, swap_code
+from isotrace.record.sources.uuids import fresh
 
 ABOUT = About(
     libraries="PydanticAI (`pydantic-ai-slim`)",
     versions="pydantic-ai-slim 2",
-    steps=(("a function tool of an agent or a `FunctionToolset`", "tool", "write"),),
+    steps=(
+        ("a function tool of an agent or a `FunctionToolset`", "tool", "write"),
+        ("a fresh id", "noted value", "read"),
+    ),
     not_captured=(
         "What a tool changes in `ctx.deps`: not changed in a replay; the grade says where it happened.",
         "Output functions and validators, and functions that prepare tools or instructions: they run again.",
@@ -27,8 +31,12 @@ ABOUT = About(
 
 
 def install(module: Any) -> list[Callable[[], None]]:
-    """Wraps the function toolset; the ways back. Raises `AttributeError` for a version that is built
-    otherwise."""
+    """Wraps the function toolset, or what makes ids; the ways back.
+
+    Raises `AttributeError` for a version that is built otherwise.
+    """
+    if module.__name__ == "pydantic_ai._uuid":
+        return [swap_code(module.uuid7, fresh)]
     return [patch(module.FunctionToolset, "call_tool", _calling)]
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from isotrace.record.capture.about import About
 from isotrace.record.context import live_branch
 from isotrace.record.patches import patch
+from isotrace.record.sources.noted import part_of_another
 
 ABOUT = About(
     libraries="`secrets`, `os.urandom`, `random.SystemRandom`",
@@ -45,7 +46,7 @@ def control() -> Callable[[], None]:
 def _drawing(plain: Callable[[int], bytes]) -> Callable[[int], bytes]:
     def urandom(size: int, /) -> bytes:
         branch = live_branch()
-        if branch is not None:
+        if branch is not None and not part_of_another.get():
             try:
                 who = _who(sys._getframe(1))
             except Exception:  # noqa: BLE001  # a program that draws bytes gets them

@@ -8,6 +8,7 @@ written as one event: a program that logs a thousand lines has one more event, n
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from itertools import pairwise
 from typing import Any, Final
 
@@ -33,11 +34,18 @@ _NS: Final = 1_000_000_000
 _MAX_STEP: Final = 2**53 - 1
 
 
+part_of_another: ContextVar[bool] = ContextVar("isotrace_part_of_another", default=False)
+"""Set while a value is made that is noted as a whole: what it is made of is not noted once more."""
+
+
 def noted(source: str, function: Callable[[], Any]) -> Any:
     """`function()`, or what it gave on record where the agent's own code is replayed. The value is plain
     JSON. Inside a step's body it is just called, and outside of a run as well, unless that is replayed."""
+    if part_of_another.get():
+        return function()
     branch = current_branch.get()
     if branch is not None:
+        branch = branch.here()
         return function() if branch.driver.closed else branch.driver.noted(branch, source, function)
     opener = run_opener.get()
     if opener is None or current_step.get() is not None:

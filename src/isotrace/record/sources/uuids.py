@@ -8,7 +8,7 @@ from typing import Any
 
 from isotrace.record.capture.about import About
 from isotrace.record.patches import swap_code
-from isotrace.record.sources.noted import UUID, noted
+from isotrace.record.sources.noted import UUID, noted, part_of_another
 
 ABOUT = About(
     libraries="`uuid`",
@@ -25,7 +25,7 @@ _NAMES = ("uuid1", "uuid4", "uuid6", "uuid7", "uuid8")
 def control() -> Callable[[], None]:
     """Has fresh UUIDs noted inside runs, and served in replays, also those of functions that were imported
     by name; gives the way back."""
-    undo = [swap_code(getattr(uuid, name), _fresh) for name in _NAMES if hasattr(uuid, name)]
+    undo = [swap_code(getattr(uuid, name), fresh) for name in _NAMES if hasattr(uuid, name)]
 
     def restore() -> None:
         while undo:
@@ -34,12 +34,17 @@ def control() -> Callable[[], None]:
     return restore
 
 
-def _fresh(original: Callable[..., uuid.UUID], *args: Any, **kwargs: Any) -> uuid.UUID:
+def fresh(original: Callable[..., uuid.UUID], *args: Any, **kwargs: Any) -> uuid.UUID:
+    """What a function that makes fresh UUIDs gives inside a run. For `swap_code`."""
     made: uuid.UUID | None = None
 
     def make() -> str:
         nonlocal made
-        made = original(*args, **kwargs)
+        token = part_of_another.set(True)
+        try:
+            made = original(*args, **kwargs)
+        finally:
+            part_of_another.reset(token)
         return made.hex
 
     hex_digits: str = noted(UUID, make)
