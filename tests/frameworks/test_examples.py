@@ -44,7 +44,7 @@ def langgraph_agent(model: Any, turn: int, asked: Any) -> Any:
 
 
 def openai_agents(model: Any, turn: int, asked: Any) -> Any:
-    over = ("call_00000004", "transfer_to_clerk", {})
+    over: tuple[str, str, dict[str, Any]] = ("call_00000004", "transfer_to_clerk", {})
     return model.responses(asked, *[(None, PARIS, ROME), (None, over), (None, BOOK), (END,)][turn])
 
 
