@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import subprocess
@@ -113,6 +114,15 @@ def test_what_tools_draw_does_not_move_the_agent_s_numbers(programs: Programs) -
     programs.record(DRAWING_TOOLS)
     result = programs.replay()
     assert (result.verdict, result.data["divergences"]) == ("MATCH", []), result.data
+
+
+def test_a_fork_goes_on_with_the_numbers_that_its_served_part_had(programs: Programs) -> None:
+    asked = programs.record(DRAWING_TOOLS)
+    steps = json.loads(programs.call("show", "@last", "--json").stdout)["steps"]
+    before = len(programs.asked)
+    said = programs.call("fork", "@last", "--at", str(len(steps) - 1), "--allow", "*", "--json")
+    assert (said.returncode, json.loads(said.stdout)["verdict"]) == (0, "MATCH"), said.stdout + said.stderr
+    assert programs.asked[before:] == asked[-1:]
 
 
 MARKED = """

@@ -67,17 +67,19 @@ class NotedReads:
                 return value
             return self._passing(place, event_us * 1000) if source == CLOCK else function()
 
-    def restore_generators(self, branch: Branch) -> None:
+    def restore_generators(self, path: Lineage, gap: int) -> list[Any]:
         """A step was served whose body, on record, drew from the global generators: they are where it had
-        left them. In a process that is not the program's own they are left alone."""
-        watch = watching()
+        left them. In a process that is not the program's own they are left alone. Gives the states."""
+        watch, restored = watching(), list[Any]()
         if watch is None or MOVED not in self._sources:
-            return
-        for states in self._of_gap((branch.path, branch.count, MOVED)):
+            return restored
+        for states in self._of_gap((path, gap, MOVED)):
             try:
                 watch.restore(states)
+                restored.append(states)
             except (ValueError, TypeError, KeyError):
                 self._note("the state of a random generator can't be read again")
+        return restored
 
     def _passing(self, place: _Place, event_ns: int) -> int:
         """The time that stands at the last value, or at the branch's last event, and goes on from there."""

@@ -175,7 +175,7 @@ class Player(Driving):
         """The branch's time is that of the step's end."""
         if step.finished is not None:
             branch.last_us = step.finished.time_us
-        self.noted_reads.restore_generators(branch)
+        self.noted_reads.restore_generators(branch.path, branch.count)
 
     # --- streams and timers ---------------------------------------------------------------
 

@@ -26,6 +26,7 @@ from isotrace.record.context import (
 from isotrace.record.memory_journal import AnyJournal
 from isotrace.record.recorder import Recorder
 from isotrace.record.scheduler import Scheduler
+from isotrace.record.sources.noted import MOVED
 from isotrace.record.spec import SkillSpec
 from isotrace.record.timers import RecordedTimer, timer_args, timer_spec
 from isotrace.record.writer import RunWriter
@@ -95,6 +96,7 @@ class RerunRecorder(Recorder):
         try:
             return super().call(part.spec, branch, part.args, part.kwargs)
         finally:
+            self._move_generators(part, branch)
             if branch.control.worker is None:
                 self.scheduler.served((lineage, "end"))
 
@@ -107,11 +109,21 @@ class RerunRecorder(Recorder):
         lineage = (*branch.path, branch.count)
         part = self.rerun.part(spec, branch, args, kwargs)
         if part.step is not None and not part.step.at_once:
-            return await self._served_call(part, branch)
+            try:
+                return await self._served_call(part, branch)
+            finally:
+                self._move_generators(part, branch)
         try:
             return await super().acall(part.spec, branch, part.args, part.kwargs)
         finally:
+            self._move_generators(part, branch)
             self.scheduler.served((lineage, "end"))
+
+    def _move_generators(self, part: Part, branch: Branch) -> None:
+        """What a served step's body drew on record is drawn now, for this record as well."""
+        if part.step is not None:
+            for states in self.rerun.noted_reads.restore_generators(branch.path, branch.count):
+                self.writer.noted(branch, MOVED, states)
 
     async def _served_call(self, part: Part, branch: Branch) -> Any:
         """A served step that had waited: its end has a turn."""

@@ -64,6 +64,7 @@ class _Served:
                     self._thrown = thrown
         finally:
             self._learn()
+            self._move_generators()
             for index in range(done, len(self._step.chunks)):
                 served((lineage, index))
             served((lineage, "end"))
@@ -78,6 +79,7 @@ class _Served:
                 raise
             except BaseException as thrown:  # noqa: BLE001  # has its effect on record
                 self._thrown = thrown
+        self._move_generators()
         self._end()
 
     def _items(self, args: tuple[Any, ...]) -> Iterator[Any]:
@@ -108,6 +110,11 @@ class _Served:
         if self._step.kind == "llm" and finished is not None:
             self._driving.answers.end(self._step.lineage)
             self._driving.minted.learn(lineage_text(self._step.lineage), finished.value("outcome_data"))
+
+    def _move_generators(self) -> None:
+        """What the stream drew from global generators by its end."""
+        *path, number = self._step.lineage
+        self._driving.noted_reads.restore_generators(tuple(path), int(number) + 1)
 
     def _as_recorded(self) -> None:
         """What the record says of the step beside its outcome."""

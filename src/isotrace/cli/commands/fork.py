@@ -12,7 +12,7 @@ from isotrace.cli.face import Face, with_face
 from isotrace.cli.options import with_executing
 from isotrace.cli.replaying import replay_in_child
 from isotrace.errors import UsageError
-from isotrace.operations import show
+from isotrace.operations import replay_environment, show
 from isotrace.replay import Plan
 
 
@@ -67,7 +67,15 @@ def command(
     )
     with face.store() as store:
         record = show(store, run, tenant_id=face.tenant)
-    result = replay_in_child(record.run_id, plan, store_url=face.store_url, tenant=face.tenant, entry=entry)
+        environment = replay_environment(store, record.run_id, tenant_id=face.tenant)
+    result = replay_in_child(
+        record.run_id,
+        plan,
+        store_url=face.store_url,
+        tenant=face.tenant,
+        entry=entry,
+        environment=environment,
+    )
     if face.json:
         face.print_json(result.data)
     else:
