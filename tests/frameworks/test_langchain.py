@@ -192,6 +192,22 @@ def test_an_asynchronous_graph_with_tools_of_both_kinds(
     assert outcomes == [{"cents": 400}] * 2
 
 
+@pytest.mark.parametrize("time", range(3))
+def test_a_graph_that_streams_from_its_threads(
+    offline: Offline, server: Server, model: Any, time: int
+) -> None:
+    server.script = asking(model, *TWO, ("call_00000003", "weather", {"city": "Oslo"}))
+
+    def agent() -> Any:
+        built = graph(server, [weather], streaming=True)
+        pieces = built.stream({"messages": [("user", "hi")]}, stream_mode=["messages", "updates"])
+        return sorted(kind for kind, _ in pieces)
+
+    taken = offline(agent)
+    assert [name for _, name, _, _ in taken.steps] == ["chat", "weather", "weather", "weather", "chat"]
+    assert [params["city"] for _, _, params in steps(taken)] == ["Paris", "Rome", "Oslo"]
+
+
 def test_what_a_tool_returns_comes_back_in_its_types(offline: Offline, server: Server, model: Any) -> None:
     server.script = asking(
         model, ("call_00000001", "order", {"number": 7}), ("call_00000002", "note", {"text": "so"})

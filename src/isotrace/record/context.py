@@ -287,8 +287,14 @@ class Branch:
         """
         if self.control.thread == get_ident():
             return self
-        jobs = running_jobs()
-        return next((job for job in reversed(jobs) if job.opener is self), self)
+        return next((job for job in reversed(running_jobs()) if job.opened_under(self)), self)
+
+    def opened_under(self, branch: Branch) -> bool:
+        """Whether this is a job that was submitted in that branch, or in a job of it."""
+        opener = self.opener
+        while opener is not None and opener is not branch:
+            opener = opener.opener
+        return opener is branch
 
     @property
     def random(self) -> random.Random:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import concurrent.futures
 import concurrent.futures.thread
+import contextvars
+import functools
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
@@ -23,11 +25,27 @@ def submitting(plain: Callable[..., Any]) -> Callable[..., Any]:
 
     def submit(self: Any, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         branch = live_branch()
-        if branch is None:
+        if branch is None or _only_waits(fn, args):
             return plain(self, fn, *args, **kwargs)
         return plain(self, _within, branch.thread(), fn, *args, **kwargs)
 
     return submit
+
+
+def _only_waits(fn: Any, args: tuple[Any, ...]) -> bool:
+    """Whether a job does nothing but wait, as LangGraph has one do while it streams: how often depends on
+    the machine, so such a job takes no number."""
+    for _ in range(8):
+        if isinstance(fn, functools.partial):
+            fn, args = fn.func, (*fn.args, *args)
+        elif isinstance(getattr(fn, "__self__", None), contextvars.Context) and args:
+            fn, args = args[0], args[1:]
+        else:
+            break
+    return getattr(fn, "__module__", None) in _WAITING
+
+
+_WAITING = ("langgraph._internal._queue", "queue", "threading")
 
 
 def _within(branch: Branch, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
