@@ -631,3 +631,35 @@ def test_fork_is_a_new_run_with_its_parent(isotrace: Callable[..., Any], trip: s
     assert isotrace("fork", trip, "--at", "2", "--set", "nothing").code == 2
     assert isotrace("fork", trip, "--at", "7", "--allow", "*").code == 2
     assert effects(tmp_path) == 0
+
+
+def test_fork_keeps_what_the_program_had_read_of_its_surroundings(
+    program: Callable[..., Any],
+    isotrace: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "reads.py").write_text(
+        "import datetime, os, uuid, isotrace\n"
+        "@isotrace.skill(effect='read')\n"
+        "def look(text): return text\n"
+        "began = uuid.uuid4()\n"
+        "with isotrace.run('reader'):\n"
+        "    for _ in range(3):\n"
+        "        now, fresh = datetime.datetime.now(), uuid.uuid4()\n"
+        "        look(f\"{began} {now} {fresh} {os.environ['WHO']} {set('abcdef')}\")\n"
+    )
+    monkeypatch.setenv("WHO", "ada")
+    run_id = program("run", "--json", "reads.py").json["runs"][0]
+    monkeypatch.delenv("WHO")
+    said = isotrace("fork", run_id, "--at", "1", "--allow", "*", "--json")
+    assert said.code == 0, said.err
+    before, after = (
+        isotrace("show", one, "--json").json["steps"] for one in (run_id, said.json["kept_run_id"])
+    )
+    assert before[0]["params"] == after[0]["params"]
+    assert before[2]["params"] != after[2]["params"]
+    assert [step["params"]["text"].split()[4:] for step in after] == [
+        before[0]["params"]["text"].split()[4:]
+    ] * 3
+    assert isotrace("replay", said.json["kept_run_id"]).code == 0

@@ -27,6 +27,7 @@ from isotrace.record.memory_journal import AnyJournal
 from isotrace.record.recorder import Recorder
 from isotrace.record.scheduler import Scheduler
 from isotrace.record.sources.noted import MOVED
+from isotrace.record.sources.surroundings import EARLY_GAP, GAP
 from isotrace.record.spec import SkillSpec
 from isotrace.record.timers import RecordedTimer, timer_args, timer_spec
 from isotrace.record.writer import RunWriter
@@ -218,6 +219,15 @@ class _RerunWriter(RunWriter):
         self.times = times
         with times.of(rerun.start_event):
             super().__init__(info, journal, times)
+        self._keep_surroundings()
+
+    def _keep_surroundings(self) -> None:
+        """What the program had read of its process, and before its run began, is what it has now."""
+        for (_, gap, _source), events in self.rerun.record.noted.items():
+            for event in events if gap in (GAP, EARLY_GAP) else ():
+                values = {name: data for name, data in event.values.items() if isinstance(data, bytes)}
+                with self.times.of(event):
+                    self.append(event.type, orjson.dumps(event.facts)[1:-1], values)
 
     def begin(self, spec: SkillSpec, branch: Branch, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Step:
         served = _served(spec)
