@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
+import weakref
 from asyncio import as_completed, sleep, timeout, wait_for  # by name: they are replaced all the same
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
@@ -653,3 +654,39 @@ def test_a_task_that_a_finalizer_makes_takes_no_number(lab: Lab) -> None:
     result = lab.replay(taken, agent)
     assert [lineage for lineage, *_ in taken.steps] == [(0,)]
     assert (str(result.verdict), result.divergences) == ("MATCH", [])
+
+
+def test_a_loop_that_a_finalizer_runs_takes_no_number(lab: Lab) -> None:
+    class Client:
+        """Has its connections closed when it is collected, by a loop that is run for that."""
+
+        def __init__(self) -> None:
+            self.itself = self
+            weakref.finalize(self, _close_by_a_loop)
+
+    collected = [True]
+
+    def agent() -> None:
+        Client()
+        if collected.pop():
+            gc.collect()
+        plain_fetch("a")
+        gc.collect()
+
+    taken = lab.record(agent)
+    collected.append(False)
+    result = lab.replay(taken, agent)
+    assert [lineage for lineage, *_ in taken.steps] == [(0,)]
+    assert (str(result.verdict), result.divergences) == ("MATCH", [])
+
+
+def _close_by_a_loop() -> None:
+    async def close() -> None:
+        await asyncio.sleep(0)
+
+    asyncio.run(close())
+
+
+@skill
+def plain_fetch(name: str) -> str:
+    return name

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, finalize
 
 from isotrace.events import lineage_key
 from isotrace.record.context import Branch, Driver, current_branch, live_branch
@@ -70,19 +70,24 @@ def _is_agents(coro: Any) -> bool:
 
 
 def _in_finalizer() -> bool:
-    """Whether the task is made by a `__del__`, which is called when the collector likes: seen from the
-    task's factory, at most past `asyncio.create_task` and the loop's own."""
+    """Whether the task is made by a `__del__` or a `weakref.finalize`, which are called when the collector
+    likes: seen from the task's factory, at most past `asyncio.create_task` and the loop's own, or past
+    `asyncio.run`."""
     frame: FrameType | None = sys._getframe(3)
-    for _ in range(_FRAMES):
-        if frame is None:
-            return False
-        if frame.f_code.co_name == "__del__":
+    left = _FRAMES
+    while frame is not None and left:
+        code = frame.f_code
+        if code.co_name == "__del__" or code is _FINALIZE:
             return True
-        frame = frame.f_back
+        if code is _RUN:
+            left += _FRAMES
+        frame, left = frame.f_back, left - 1
     return False
 
 
 _FRAMES = 4
+_FINALIZE = finalize.__call__.__code__
+_RUN = asyncio.Runner.run.__code__
 
 
 _SHUTDOWN = ("shutdown_asyncgens", "shutdown_default_executor")
