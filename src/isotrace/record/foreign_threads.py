@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from typing import Any
 
+from isotrace.record import telemetry
 from isotrace.record.context import Branch, current_branch, live_branch, running_jobs
 from isotrace.record.threads import completed, place, wait_until
 
@@ -61,11 +62,13 @@ def _within(branch: Branch, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
 
 
 def starting_thread(plain: Callable[..., Any]) -> Callable[..., Any]:
-    """`Thread.start`: what the thread runs is a branch of the run; a pool's thread is for any job."""
+    """`Thread.start`: what the thread runs is a branch of the run; a pool's thread is for any job, and one
+    of telemetry is none of the agent's."""
 
     def start(self: threading.Thread) -> Any:
         branch = live_branch()
-        if branch is not None and getattr(self, "_target", None) is not _pool_worker:
+        own = getattr(self, "_target", None) is not _pool_worker and not telemetry.exports(self)
+        if branch is not None and own:
             thread, run = branch.thread(), self.run
             self.run = lambda: _within(thread, run)  # type: ignore[method-assign]  # of this object alone
         return plain(self)

@@ -27,9 +27,11 @@ from functools import cache, partial
 from typing import Any
 
 from isotrace.errors import UncontrolledSourceError
+from isotrace.record import telemetry
 from isotrace.record.capture.command import asks_about_the_machine
 from isotrace.record.context import current_step
 from isotrace.record.patches import patch
+from isotrace.record.telemetry import GUARD_ATTRIBUTE
 
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWNET = 0x40000000
@@ -129,6 +131,9 @@ class Guard:
         )
 
 
+_UNHEARD = Guard("patched")
+"""Refuses as any guard does; nobody reads what it has refused."""
+
 _guard: ContextVar[Guard | None] = ContextVar("isotrace_guard", default=None)
 
 
@@ -140,9 +145,10 @@ class _Process:
 
 def active_guard() -> Guard | None:
     """The guard over the calling code, if any."""
-    guard: Guard | None = (
-        _guard.get() or _Process.guard or getattr(threading.current_thread(), "_isotrace_guard", None)
-    )
+    of_thread: Guard | None = getattr(threading.current_thread(), GUARD_ATTRIBUTE, None)
+    if of_thread is _UNHEARD:
+        return _UNHEARD
+    guard: Guard | None = _guard.get() or _Process.guard or of_thread
     return None if guard is not None and guard.steps_go_out and current_step.get() is not None else guard
 
 
@@ -228,7 +234,8 @@ def _starting_thread(original: Callable[..., Any]) -> Callable[..., Any]:
     def start(self: threading.Thread) -> Any:
         guard = active_guard()
         if guard is not None and not isinstance(self, threading._DummyThread):
-            self._isotrace_guard = guard  # type: ignore[attr-defined]  # read by `active_guard`
+            # What telemetry can't send is nobody's business.
+            setattr(self, GUARD_ATTRIBUTE, _UNHEARD if telemetry.exports(self) else guard)
         return original(self)
 
     return start

@@ -36,6 +36,8 @@ CAPTURES = {
     "mcp.server.lowlevel.server": f"{__name__}.mcp",
     "mcp.shared.memory": f"{__name__}.mcp",
     "numpy.random": "isotrace.record.sources.numpy_random",
+    "opentelemetry.sdk._shared_internal": f"{__name__}.opentelemetry",
+    "opentelemetry.sdk.trace.export": f"{__name__}.opentelemetry",
     "pydantic_ai._uuid": f"{__name__}.pydantic_ai",
     "pydantic_ai.toolsets.function": f"{__name__}.pydantic_ai",
     "anyio._backends._asyncio": f"{__name__}.anyio",
