@@ -253,6 +253,7 @@ CAPTURED = {
     "MCP": ("capture.mcp",),
     "Tools that a framework calls": ("capture.langchain", "capture.openai_agents", "capture.pydantic_ai"),
     "Child processes": ("capture.subprocess", "capture.asyncio_subprocess", "capture.anyio"),
+    "Telemetry": ("capture.opentelemetry",),
     "What a program reads by itself": (
         "sources.wall_clock",
         "sources.uuids",
@@ -278,6 +279,7 @@ The step is the call of the tool, with the arguments that the model chose; what 
 Tools of other frameworks are steps by
 [two lines of your own](../how-to/capture-an-agent.md#frameworks).""",
     "Child processes": "What a process does is not looked at: a step is what went in and what came out.",
+    "Telemetry": "What a program tells an observability service is no part of what its agent does.",
     "What a program reads by itself": """
 None of this is a step. While a run is recorded the program gets the real thing. Reads between two steps are
 one event, and in a step's body nothing is noted; outside of runs only what is read before the first one.""",
@@ -348,6 +350,8 @@ def _captures(abouts: list[About]) -> Iterator[str]:
 
 
 def _steps(about: About) -> Iterator[str]:
+    if not about.steps:
+        return
     yield "| what is called | kind of step | effect |\n|---|---|---|"
     yield from (_row(what, f"`{kind}`", f"`{effect}`") for what, kind, effect in about.steps)
     yield ""
