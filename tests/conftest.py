@@ -45,6 +45,7 @@ TOOLS = (
     "urllib3",
     "uuid_utils",
     "uvloop",
+    "vcr",
     "yaml",
 )
 IMPORT = re.compile(rf"^(?:import|from) ({'|'.join(TOOLS)})\b", re.MULTILINE)

@@ -62,6 +62,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.asked.append(self.path)
+        if self.server.script is not None and "/tools/" in self.path:
+            self.scripted(self.server.script(self.path, None))
+            return
         pages = {
             "/v1/moved": lambda: self.answer(302, b"", location="/v1/page"),
             "/v1/page": lambda: self.answer(200, "grüß dich".encode(), "text/plain; charset=utf-8"),
