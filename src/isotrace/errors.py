@@ -34,8 +34,10 @@
     ├── ReplayError
     │   ├── NoEntryPointError
     │   ├── RestoreError                        a recorded value can't become the declared type again
+    │   ├── BisectError                         good does not match, or bad does not diverge
     │   └── UncontrolledSourceError             network or process use while replaying
     ├── RecordedError                           an error that was recorded, of a class unknown here
+    ├── RepositoryError                         git is not there, no repository, no such revision
     ├── PluginError                             an extension can't be found or loaded
     └── UsageError (ValueError)                 a wrong option; lists the good ones
 
@@ -264,6 +266,10 @@ class RestoreError(ReplayError):
     """A recorded value can't be turned into the type that the live call returned."""
 
 
+class BisectError(ReplayError):
+    """A bisection can't begin: the good revision does not match, or the bad one does not diverge."""
+
+
 class UncontrolledSourceError(ReplayError):
     """The agent tried to use the network or to start a process while its steps are served."""
 
@@ -280,6 +286,10 @@ class RecordedError(IsotraceError):
 
 
 # --- the rest -----------------------------------------------------------------------
+
+
+class RepositoryError(IsotraceError):
+    """git is not installed, there is no repository or no such revision, or git failed."""
 
 
 class PluginError(IsotraceError):

@@ -37,6 +37,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "behaviours": ("behaviours", "Group runs and say which groups always took the same path."),
     "fork": ("fork", "Run an agent again up to a step, and let it go its own way from there."),
     "replay": ("replay", "Run an agent again, offline, its steps served from the record."),
+    "bisect": ("bisect", "Find the commit at which an agent began to take another path."),
     "verify": ("verify", "Check that a run, an exported file or a proof is what was recorded."),
     "prove": ("prove", "Prove that a step belongs to a run's root, without the rest of the run."),
     "import": ("import_", "Import runs from files of other tools."),

@@ -10,6 +10,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from isotrace.operations.bisecting import Bisection as Bisection
+    from isotrace.operations.bisecting import Tried as Tried
+    from isotrace.operations.bisecting import bisect as bisect
     from isotrace.operations.comparing import compare_stored as compare_stored
     from isotrace.operations.comparing import diff as diff
     from isotrace.operations.exchange import ImportReport as ImportReport
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
     from isotrace.operations.integrity import step_values as step_values
     from isotrace.operations.integrity import verify_proof as verify_proof
     from isotrace.operations.integrity import verify_run as verify_run
+    from isotrace.operations.isolated import Replayed as Replayed
+    from isotrace.operations.isolated import replay_in_child as replay_in_child
     from isotrace.operations.opening import open_store as open_store
     from isotrace.operations.programs import RecordedHere as RecordedHere
     from isotrace.operations.programs import exit_code as exit_code
@@ -52,11 +57,13 @@ if TYPE_CHECKING:
     from isotrace.operations.surroundings import replay_environment as replay_environment
 
 _HOMES = {
+    "bisecting": "Bisection Tried bisect",
     "comparing": "compare_stored diff",
     "exchange": "ImportReport export_runs export_to_file import_files verify_file",
     "grouping": "Behaviours Group behaviours stored_behaviours",
     "health": "Check examine",
     "integrity": "Erasure Verified erase find_text prove read_proof step_values verify_proof verify_run",
+    "isolated": "Replayed replay_in_child",
     "opening": "open_store",
     "programs": "RecordedHere exit_code program_entry record_program recorded_here replay_again",
     "replaying": "areplay fork replay",

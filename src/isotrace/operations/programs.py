@@ -14,6 +14,7 @@ from typing import Any
 
 from isotrace.contracts import TraceStore
 from isotrace.errors import NoEntryPointError, UsageError
+from isotrace.operations.relocating import Relocation
 from isotrace.operations.replaying import OPENS_RUN, replay_by_plan
 from isotrace.operations.surroundings import changed_files
 from isotrace.record import sources
@@ -185,21 +186,33 @@ class _FirstRun:
 
 
 def replay_again(
-    store: TraceStore, run_id: str, plan: Plan | None = None, *, tenant_id: str, entry: str | None = None
+    store: TraceStore,
+    run_id: str,
+    plan: Plan | None = None,
+    *,
+    tenant_id: str,
+    entry: str | None = None,
+    relocation: Relocation | None = None,
 ) -> ReplayResult:
     """Replays a stored run, strictly unless `plan` says otherwise, by `entry` (`MODULE:FUNCTION`,
-    `FILE.py:FUNCTION`), else by its recorded entry point, a function or a program. Raises as `replay`
-    does, and `UsageError` for `entry`."""
+    `FILE.py:FUNCTION`), else by its recorded entry point, a function or a program. With `relocation`, the
+    recorded entry point is taken to lie there. Raises as `replay` does, and `UsageError` for `entry`."""
     function: Callable[[], Any] | None = None
+    recorded: Any = None
     if entry is not None:
         function = named_function(entry)
     elif store.get(run_id, tenant_id=tenant_id).local:
         recorded = store.ledger(run_id, tenant_id=tenant_id).events[0].facts.get("entry_point")
+        if relocation is not None and isinstance(recorded, dict):
+            recorded = relocation.entry(recorded)
         program = _program_of(recorded)
         if program is not None:
             function = replayable_program(program, run_id)
-    result = replay_by_plan(run_id, function, plan or Plan(), store=store, tenant_id=tenant_id)
-    result.notes.extend(changed_files(store, run_id, tenant_id=tenant_id))
+    result = replay_by_plan(
+        run_id, function, plan or Plan(), store=store, tenant_id=tenant_id, entry_point=recorded
+    )
+    if relocation is None:
+        result.notes.extend(changed_files(store, run_id, tenant_id=tenant_id))
     return result
 
 

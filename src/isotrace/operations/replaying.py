@@ -118,9 +118,10 @@ def replay_by_plan(
     *,
     store: TraceStore | str | None,
     tenant_id: str,
+    entry_point: Mapping[str, Any] | None = None,
 ) -> ReplayResult:
-    """`replay` or `fork`, as the plan has it."""
-    session, call, body = _prepare(run_id, function, plan, store, tenant_id, _STALL_AFTER_S)
+    """`replay` or `fork`, as the plan has it. `entry_point` is followed in place of the recorded one."""
+    session, call, body = _prepare(run_id, function, plan, store, tenant_id, _STALL_AFTER_S, entry_point)
     return session.run(call, body=body)
 
 
@@ -134,6 +135,7 @@ def _prepare(
     store: TraceStore | str | None,
     tenant_id: str | None,
     stall_after_s: float,
+    entry_point: Mapping[str, Any] | None = None,
 ) -> tuple[Replay, Callable[[], Any], bool]:
     """The replay, what to call in it, and whether that may be the body of the run."""
     flush()
@@ -146,7 +148,7 @@ def _prepare(
     given = started.value("input")
     if isinstance(given, Erased):
         raise ReplayError("the run's input was erased, so the agent can't be called with it", run_id=run_id)
-    entry = started.facts.get("entry_point")
+    entry = entry_point or started.facts.get("entry_point")
     if function is None:
         _check_entry(entry, local, run_id)
 

@@ -101,8 +101,15 @@ def _is_own(file: str) -> bool:
 
 
 def _errors(record: RecordedRun, error: BaseException, end: int) -> list[Divergence]:
-    recorded, live = _recorded_error(record), classify(error)[1]
-    names = {type(error).__qualname__, live}
-    if recorded is None or recorded in names:
+    recorded = _recorded_error(record)
+    if recorded is None or is_recorded(record, error):
         return []
     return [findings.error_changed(end, (), [Change("/error/type", recorded, type(error).__qualname__)])]
+
+
+def is_recorded(record: RecordedRun, error: BaseException) -> bool:
+    """Whether the record too ended with an error of this class."""
+    return record.finished is not None and _recorded_error(record) in {
+        type(error).__qualname__,
+        classify(error)[1],
+    }

@@ -41,7 +41,8 @@ class ReplayResult:
     function returned, `error` what it raised by itself; both None after a divergence. `cause` says why the
     run parted from the record, where it did and that can be told. Where steps were executed, `new_run`
     is the run that came about, and `kept` says whether it is in the store. `stopped`: the code did not come
-    to its end, the replay ended it.
+    to its end, the replay ended it. `crash` says what ended the code of a strict replay early: an exception
+    that the record has not, raised by the code itself after it had asked for recorded steps alone.
     """
 
     run_id: str
@@ -55,6 +56,7 @@ class ReplayResult:
     new_run: TraceRecord | None = None
     kept: bool = False
     stopped: bool = False
+    crash: str | None = None
     value: Any = None
     error: BaseException | None = None
 
@@ -75,5 +77,6 @@ class ReplayResult:
             "receipt": self.receipt.to_dict(),
             "notes": list(self.notes),
             "stopped": self.stopped,
+            "crash": self.crash,
             "kept_run_id": self.new_run.run_id if self.new_run is not None and self.kept else None,
         }

@@ -16,7 +16,7 @@ from isotrace.hashing import outcome_digest, params_digest, path_next, path_star
 from isotrace.ledger import Ledger
 from isotrace.models import Erased, ParityResult, StepContext, TraceRecord, TraceStatus, TraceStep
 from isotrace.replay.driving import Driving
-from isotrace.replay.ending import raised_note
+from isotrace.replay.ending import is_recorded, raised_note
 from isotrace.replay.guard import Guard
 from isotrace.replay.matching import LiveStep
 from isotrace.replay.player import Player
@@ -84,9 +84,26 @@ def strict_result(player: Player, ended: Ended) -> ReplayResult:
         notes=_notes(player, None if verdict is Verdict.MATCH else player.raised or ended.error),
         cause=_strict_cause(player, ended.original, divergences) if verdict is Verdict.DIVERGED else None,
         stopped=player.stopped,
+        crash=_crash(player, ended, divergences),
         value=ended.value if verdict is Verdict.MATCH else None,
         error=ended.error,
     )
+
+
+_CRASHED = {Code.EARLY_END, Code.MISSING_STEP, Code.STATUS_CHANGED, Code.ERROR_CHANGED}
+"""What an exception leaves behind that ends the code: steps never asked for, or another ending."""
+
+
+def _crash(player: Player, ended: Ended, divergences: list[Divergence]) -> str | None:
+    """What the code raised, where that is not on record and all that differs follows from it.
+
+    Code that asked for another step than the recorded one was stopped there: that is a divergence,
+    whatever it would have raised later. So is an ending without an exception, or with the recorded one.
+    """
+    error, first = player.raised or ended.error, first_divergence(divergences)
+    if player.stopped or error is None or first is None or first.code not in _CRASHED:
+        return None
+    return None if is_recorded(player.record, error) else raised_note(error)
 
 
 def _strict_cause(player: Player, original: TraceRecord, divergences: list[Divergence]) -> Cause | None:

@@ -10,9 +10,9 @@ import click
 
 from isotrace.cli.face import Face, with_face
 from isotrace.cli.options import with_executing
-from isotrace.cli.replaying import replay_in_child
 from isotrace.errors import UsageError
 from isotrace.operations import replay_environment, show
+from isotrace.operations.isolated import replay_in_child
 from isotrace.replay import Plan
 
 

@@ -7,9 +7,9 @@ from rich.text import Text
 
 from isotrace.cli.render.console import cut_cells, glyphs_of, print_row, safe, say, short_id
 from isotrace.cli.render.sides import print_first, print_verdict
-from isotrace.cli.replaying import Replayed
 from isotrace.cli.safe import summary, visible
 from isotrace.models import Erased, TraceRecord
+from isotrace.operations import Replayed
 
 _BEFORE = 2
 _GUARDS = {

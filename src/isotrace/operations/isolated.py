@@ -11,16 +11,23 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass, fields
+import threading
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from isotrace import errors
 from isotrace.compare import Code, Divergence, Severity, Verdict
 from isotrace.errors import IsotraceError, ReplayError
-from isotrace.operations import open_store, replay_again
+from isotrace.operations.opening import open_store
+from isotrace.operations.programs import replay_again
+from isotrace.operations.relocating import Relocation
 from isotrace.record import flush
 from isotrace.record.sources.seeds import adopt_hash_seed
 from isotrace.replay import Plan, guard_process
+from isotrace.replay.ending import raised_note
 
 _PLAN_FIELDS = [field.name for field in fields(Plan)]
 _ERROR_FIELDS = ("where", "pointer", "run_id", "step", "expected", "got", "nearest", "hint")
@@ -28,9 +35,11 @@ _ERROR_FIELDS = ("where", "pointer", "run_id", "step", "expected", "got", "neare
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """A replay's result as the child reported it: `data` is `ReplayResult.to_dict()`."""
+    """A replay's result as the child reported it: `data` is `ReplayResult.to_dict()`. `strays`: modules that
+    came from the checkout although the code was to be looked for elsewhere."""
 
     data: dict[str, Any]
+    strays: list[str] = field(default_factory=list)
 
     @property
     def verdict(self) -> Verdict:
@@ -63,9 +72,13 @@ def replay_in_child(
     tenant: str,
     entry: str | None,
     environment: dict[str, str] | None = None,
+    relocation: Relocation | None = None,
+    quiet: bool = False,
+    timeout_s: float | None = None,
 ) -> Replayed:
     """Replays a stored run in a process of its own, with this environment, else the one that is here. What
-    the agent prints goes to stderr.
+    the agent prints goes to stderr, or nowhere if `quiet`. With `relocation` the agent's code is taken from
+    another folder than the recorded one. After `timeout_s` seconds the process is killed.
 
     Raises what the replay raised, and `ReplayError` if the child ended without a result.
     """
@@ -75,24 +88,30 @@ def replay_in_child(
         "tenant": tenant,
         "entry": entry,
         "plan": {name: getattr(plan, name) for name in _PLAN_FIELDS},
+        "relocation": None if relocation is None else asdict(relocation),
     }
     reading, writing = os.pipe()
     sys.stdout.flush()
     with (
         os.fdopen(reading, "rb") as pipe,
         subprocess.Popen(
-            [sys.executable, "-m", "isotrace.cli.replaying", str(writing)],
+            [sys.executable, "-m", "isotrace.operations.isolated", str(writing)],
             stdin=subprocess.PIPE,
-            stdout=2,
+            stdout=subprocess.DEVNULL if quiet else 2,
+            stderr=subprocess.DEVNULL if quiet else None,
             pass_fds=[writing],
             env=environment,
         ) as child,
+        _killed_in_the_end(child, timeout_s) as late,
     ):
         os.close(writing)
         assert child.stdin is not None
         child.stdin.write(json.dumps(request).encode())
         child.stdin.close()
         answer = pipe.read()
+        child.wait()
+    if late.is_set():
+        raise ReplayError("the replay took too long", run_id=run_id, expected=f"at most {timeout_s:g} s")
     if not answer:
         raise ReplayError(
             "the replay's process ended without a verdict", run_id=run_id, got=_ended(child.returncode)
@@ -100,7 +119,31 @@ def replay_in_child(
     data = json.loads(answer)
     if "error" in data:
         raise _error(data["error"])
-    return Replayed(data["result"])
+    return Replayed(data["result"], data["strays"])
+
+
+@contextmanager
+def _killed_in_the_end(child: subprocess.Popen[bytes], timeout_s: float | None) -> Iterator[threading.Event]:
+    """Around a child that must not outlive the block, also where that is left by Ctrl-C. Gives what is set
+    if it took longer than `timeout_s`."""
+    late = threading.Event()
+
+    def kill() -> None:
+        late.set()
+        child.kill()
+
+    timer = threading.Timer(timeout_s, kill) if timeout_s is not None else None
+    if timer is not None:
+        timer.daemon = True
+        timer.start()
+    try:
+        yield late
+    except BaseException:
+        child.kill()
+        raise
+    finally:
+        if timer is not None:
+            timer.cancel()
 
 
 def _ended(code: int) -> str:
@@ -118,10 +161,13 @@ def _error(data: dict[str, Any]) -> IsotraceError:
 
 
 def _child(request: dict[str, Any]) -> dict[str, Any]:
-    given = request["plan"]
+    given, elsewhere = request["plan"], request["relocation"]
     plan = Plan(**{**given, "allow": tuple(given["allow"])})
+    relocation = None if elsewhere is None else Relocation(**elsewhere)
     store = open_store(request["store_url"])
     try:
+        if relocation is not None:
+            relocation.enter()
         if plan.is_strict:
             # From here on nothing gets out of this process: the agent's module is imported under guard.
             guard_process()
@@ -131,11 +177,12 @@ def _child(request: dict[str, Any]) -> dict[str, Any]:
             plan,
             tenant_id=request["tenant"],
             entry=request["entry"],
+            relocation=relocation,
         )
         flush()
     finally:
         store.close()
-    return {"result": result.to_dict()}
+    return {"result": result.to_dict(), "strays": [] if relocation is None else relocation.strays()}
 
 
 def _main(writing: int) -> None:
@@ -145,6 +192,11 @@ def _main(writing: int) -> None:
         answer = _child(request)
     except IsotraceError as error:
         answer = {"error": _error_data(error)}
+    except (Exception, SystemExit) as error:  # noqa: BLE001  # the agent's: it never came to its run
+        traceback.print_exc()
+        what = raised_note(error) or "the program ended"
+        failed = ReplayError(f"{what}, before its run began", run_id=request["run_id"])
+        answer = {"error": _error_data(failed)}
     with os.fdopen(writing, "wb") as pipe:
         pipe.write(json.dumps(answer).encode())
 
