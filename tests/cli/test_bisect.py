@@ -327,10 +327,11 @@ def test_changes_that_are_not_committed_stay_and_do_not_count(scratch: Scratch, 
 
 
 @pytest.mark.slow
-def test_hooks_and_a_bisection_of_the_user_are_left_alone(
+def test_hooks_and_a_bisection_of_the_user_are_left_alone_and_what_the_agent_writes_is_not_in_the_way(
     scratch: Scratch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scratch.commit("first", {"trip.py": ASSISTANT, "wording.py": WORDING})
+    writing = "open('NOTES', 'w').write('by the agent')"
+    scratch.commit("first", {"trip.py": f"{writing}\n{ASSISTANT}", "wording.py": WORDING, "NOTES": ""})
     scratch.record("trip.py")
     scratch.commit("ask politely", {"wording.py": polite()})
     for number in range(3):
@@ -370,9 +371,10 @@ def test_module_is_run_in_the_folder_where_it_was(scratch: Scratch) -> None:
 def test_run_that_was_imported_needs_its_function_named(
     scratch: Scratch, isotrace: Callable[..., Any], tmp_path: Path, entry: str
 ) -> None:
-    scratch.commit("first", {"trip.py": ASSISTANT, "wording.py": WORDING})
+    reading = WORDING.replace('f"Name a city. {task}"', "open('words.txt').read() + task")
+    scratch.commit("first", {"trip.py": ASSISTANT, "wording.py": reading, "words.txt": "Name a city. "})
     run_id = scratch.record("trip.py")
-    scratch.commit("ask politely", {"wording.py": polite()})
+    scratch.commit("ask politely", {"words.txt": "Please name a city. "})
     file, other = str(tmp_path / "run.jsonl"), str(tmp_path / "other" / "traces.db")
     isotrace("export", run_id, "--format", "jsonl", "-o", file)
     isotrace("import", "jsonl", file, "--store", other)
