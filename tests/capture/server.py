@@ -10,6 +10,8 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+PACKED = gzip.compress(b'{"a": 1.50}', mtime=0)
+
 
 class Server(ThreadingHTTPServer):
     """Counts what it is asked. `fail_next` answers are status 429; `words` are what the model says, unless
@@ -68,7 +70,7 @@ class _Handler(BaseHTTPRequestHandler):
         pages = {
             "/v1/moved": lambda: self.answer(302, b"", location="/v1/page"),
             "/v1/page": lambda: self.answer(200, "grüß dich".encode(), "text/plain; charset=utf-8"),
-            "/v1/packed": lambda: self.answer(200, gzip.compress(b'{"a": 1.50}'), content_encoding="gzip"),
+            "/v1/packed": lambda: self.answer(200, PACKED, content_encoding="gzip"),
             "/v1/bytes": lambda: self.answer(200, bytes(range(256)), "application/octet-stream"),
             "/v1/slow": lambda: time.sleep(0.5),
             "/v1/torn": self.torn,
@@ -130,7 +132,7 @@ class _Handler(BaseHTTPRequestHandler):
             odd = b': hello\n\n\n\ndata: {"a":  1.50}\nid: 7\n: why\n\ndata: \xff\n\nretry: 3\r\n\r\n'
             self.answer(200, odd, "text/event-stream", x_mine="yes")
         elif "/packed-events/" in self.path:
-            packed = gzip.compress(b"data: 1\n\ndata: 2\n\n")
+            packed = gzip.compress(b"data: 1\n\ndata: 2\n\n", mtime=0)
             self.answer(200, packed, "text/event-stream", content_encoding="gzip")
         elif self.path.endswith("/chat/completions"):
             self.chat(json.loads(body))

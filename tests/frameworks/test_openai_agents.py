@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 import textwrap
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -270,11 +271,15 @@ def test_the_export_of_traces_stays_outside_of_the_run(offline: Offline, server:
     processor = BatchTraceProcessor(exporter, schedule_delay=0.01)
     set_trace_processors([processor])
     try:
+        waits = [0, 1000]  # while it is replayed, while it is recorded
 
         async def agent() -> Any:
             done = await Runner.run(agent_of(server, weather), "hi")
-            await asyncio.sleep(0.2)
             processor.force_flush()
+            for _ in range(waits.pop()):  # the exporter's own thread may have been first
+                if "/v1/traces/ingest" in server.asked:
+                    break
+                time.sleep(0.01)
             return done.final_output
 
         taken = offline(agent)
