@@ -52,6 +52,8 @@ def prompt(task: str) -> str:
     return f"Name a city. {task}"
 """
 
+PLACED = WORDING.replace("{task}", "{task}, says {__file__}")
+
 
 class Scratch:
     """A repository to commit to, with one run recorded at its first commit."""
@@ -305,6 +307,41 @@ def test_replay_that_takes_too_long_is_skipped(scratch: Scratch) -> None:
         operations.bisect("@last", good="HEAD~1", bad="HEAD", timeout_s=3)
 
 
+@pytest.mark.slow
+def test_program_without_an_agent_is_followed_through_merges_from_a_worktree_of_the_user(
+    scratch: Scratch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool = (
+        "import pathlib, subprocess\n"
+        "here = pathlib.Path(__file__).parent\n"
+        "subprocess.run(['ls', here], cwd=here)\n"
+        "subprocess.run(['echo', 'hello'])\n"
+    )
+    scratch.commit("first", {"bin/tool": tool})
+    run_id = scratch.record("bin/tool")
+    scratch.git("checkout", "--quiet", "-b", "side")
+    scratch.commit("broken", {"bin/tool": "import nothing_there\n" + tool})
+    scratch.commit("mended", {"bin/tool": tool})
+    found = scratch.commit("say hi", {"bin/tool": tool.replace("hello", "hi")})
+    scratch.git("checkout", "--quiet", "main")
+    scratch.commit("on main", {"NOTES": ""})
+    scratch.git("merge", "--quiet", "--no-ff", "side")
+    scratch.revs["merge"] = scratch.git("rev-parse", "HEAD")
+    scratch.git("worktree", "add", "--quiet", "--detach", str(tmp_path / "other"), "side")
+    monkeypatch.chdir(tmp_path / "other")
+    before = scratch.state()
+    bisection = operations.bisect(run_id, good="main~2", bad="main")
+    assert (bisection.first_bad and bisection.first_bad.rev) == found
+    bisection = operations.bisect(run_id, good="HEAD~3", bad="HEAD")
+    assert scratch.state() == before
+    assert (bisection.first_bad and bisection.first_bad.rev) == found
+    assert [one.rev for one in bisection.tested[:2]] == [scratch.revs["first"], found]
+    with pytest.raises(
+        BisectError, match=r"got DIVERGED: the agent raised ModuleNotFoundError.*comes to a div"
+    ):
+        operations.bisect(run_id, good="HEAD~3", bad="HEAD~2")
+
+
 # --- where the code is ----------------------------------------------------------------
 
 
@@ -351,16 +388,16 @@ def test_hooks_and_a_bisection_of_the_user_are_left_alone_and_what_the_agent_wri
     assert bisection.first_bad.subject == "ask politely"
 
 
-def test_module_is_run_in_the_folder_where_it_was(scratch: Scratch) -> None:
+def test_module_is_run_in_the_folder_where_it_was_and_its_own_path_is_as_recorded(scratch: Scratch) -> None:
     package = {
         "app/tools/__init__.py": "",
         "app/tools/__main__.py": ASSISTANT.replace("from wording", "from tools.wording"),
-        "app/tools/wording.py": WORDING,
+        "app/tools/wording.py": PLACED,
     }
     scratch.commit("first", package)
     run_id = scratch.record("-m", "tools", folder="app")
     scratch.commit("notes", {"NOTES": ""})
-    scratch.commit("ask politely", {"app/tools/wording.py": polite()})
+    scratch.commit("ask politely", {"app/tools/wording.py": PLACED.replace("Name", "Please name")})
     scratch.commit("more notes", {"NOTES": "Some."})
     bisection = operations.bisect(run_id, good="HEAD~3", bad="HEAD")
     assert bisection.first_bad is not None
@@ -527,7 +564,10 @@ def test_interrupted_bisection_leaves_nothing(
             ).stdout
         )
         assert "refs/bisect" not in scratch.git("for-each-ref")
-        process.send_signal(number)
+        if number == signal.SIGINT:
+            os.killpg(process.pid, number)  # as a terminal does
+        else:
+            process.send_signal(number)
         process.communicate(timeout=30)
     assert process.returncode == code
     assert scratch.state() == before

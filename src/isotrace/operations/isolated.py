@@ -162,8 +162,9 @@ def _error(data: dict[str, Any]) -> IsotraceError:
 
 def _child(request: dict[str, Any]) -> dict[str, Any]:
     given, elsewhere = request["plan"], request["relocation"]
-    plan = Plan(**{**given, "allow": tuple(given["allow"])})
     relocation = None if elsewhere is None else Relocation(**elsewhere)
+    moved = None if relocation is None else (relocation.target, relocation.source)
+    plan = Plan(**{**given, "allow": tuple(given["allow"]), "moved": moved})
     store = open_store(request["store_url"])
     try:
         if relocation is not None:

@@ -118,7 +118,10 @@ class Repository:
 
     def commit(self, rev: str) -> str:
         """The full hash of the commit that a revision names. Raises `RepositoryError` for an unknown one."""
-        said = _run(self.root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{rev}^{{commit}}")
+        # `HEAD` is that of the worktree in which it is said.
+        here = Path.cwd()
+        folder = here if _common(here) == _common(self.root) else self.root
+        said = _run(folder, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{rev}^{{commit}}")
         if said.returncode:
             raise RepositoryError("there is no such revision", where=str(self.root), got=rev)
         return said.stdout.strip()
@@ -178,14 +181,16 @@ class Repository:
         _run(self.root, "worktree", "remove", "--force", "--force", str(folder / self.root.name))
         shutil.rmtree(folder, ignore_errors=True)
         # Where git was interrupted before it had made a worktree, it does not know it as one.
-        for about in self._worktrees().glob("*/gitdir"):
+        for about in (_common(self.root) or folder).glob("worktrees/*/gitdir"):
             with suppress(OSError):
                 if Path(about.read_text().strip()).is_relative_to(folder):
                     shutil.rmtree(about.parent, ignore_errors=True)
 
-    def _worktrees(self) -> Path:
-        common = _run(self.root, "rev-parse", "--git-common-dir").stdout.rstrip("\n")
-        return self.root / common / "worktrees"
+
+def _common(folder: Path) -> Path | None:
+    """The folder of git that all worktrees of a repository share; None outside of one."""
+    said = _run(folder, "rev-parse", "--git-common-dir")
+    return (folder / said.stdout.rstrip("\n")).resolve() if said.returncode == 0 else None
 
 
 def _said(root: Path, *arguments: str, given: str | None = None, fine: Sequence[int] = (0,)) -> str:

@@ -59,9 +59,10 @@ def _result(record: RecordedRun, ending: RunEnding, *, result: bool) -> list[Div
     expected = record.finished.value("result", MISSING)
     if isinstance(expected, Erased):
         return [findings.record_gap(end, (), "the result of the run was erased", pointers=["/result"])]
-    return _results(
-        expected, orjson.loads(snapshot(ending.result, around=1).data) if ending.has_result else MISSING, end
-    )
+    actual = MISSING
+    if ending.has_result:
+        actual = orjson.loads(record.as_recorded(snapshot(ending.result, around=1).data))
+    return _results(expected, actual, end)
 
 
 def _results(expected: Any, actual: Any, end: int) -> list[Divergence]:

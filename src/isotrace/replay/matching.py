@@ -64,6 +64,7 @@ class Matcher:
 
     def find(self, spec: SkillSpec, lineage: Lineage, data: bytes) -> RecordedStep:
         """The recorded step of this lineage; `data` are the params of the call that it has to be."""
+        data = self._record.as_recorded(data)
         step = self._record.steps.get(lineage)
         if step is None:
             self._extra(spec, lineage, data)

@@ -32,6 +32,8 @@ class Plan:
     - `changes`: JSON Pointers into that step, from `/params` or `/outcome_data`, with what to put there.
     - `model`, `prompt`: asked of models that are really called, in place of the recorded ones.
     - `keep`: whether the new run goes into the store.
+    - `moved`: the folder in which the code is now, and the recorded one that it stands for in what a strictly
+      replayed code asks and returns.
 
     Raises `UsageError` for a mode that there is not, and for what does not go together.
     """
@@ -43,6 +45,7 @@ class Plan:
     model: str | None = None
     prompt: str | None = None
     keep: bool = False
+    moved: tuple[str, str] | None = None
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:

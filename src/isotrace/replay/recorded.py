@@ -113,7 +113,8 @@ class RecordedStep:
 
 
 class RecordedRun:
-    """The events of one run, indexed for replay."""
+    """The events of one run, indexed for replay. `moved`: the folder in which its code is now, and the one
+    in which that was."""
 
     def __init__(self, events: Iterable[Event]) -> None:
         self.steps: dict[Lineage, RecordedStep] = {}
@@ -122,6 +123,7 @@ class RecordedRun:
         self.reads: dict[tuple[Lineage, int], Event] = {}
         self.noted: dict[tuple[Lineage, int, str], list[Event]] = {}
         self.finished: Event | None = None
+        self.moved: tuple[str, str] | None = None
         started: Event | None = None
         for event in events:
             match event.type:
@@ -157,6 +159,13 @@ class RecordedRun:
         self.ordered = sorted(self.steps.values(), key=lambda step: lineage_key(step.lineage))
         for index, step in enumerate(self.ordered):
             step.index = index
+
+    def as_recorded(self, data: bytes) -> bytes:
+        """JSON that the code has made, as it would be if the code still was where it was."""
+        if self.moved is None:
+            return data
+        now, then = (orjson.dumps(folder)[1:-1] for folder in self.moved)
+        return data.replace(now, then)
 
     def _add(self, event: Event) -> None:
         if event.lineage in self.steps:
