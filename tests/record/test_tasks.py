@@ -690,3 +690,17 @@ def _close_by_a_loop() -> None:
 @skill
 def plain_fetch(name: str) -> str:
     return name
+
+
+def test_what_a_loop_puts_away_at_its_end_is_no_step(lab: Lab) -> None:
+    @skill
+    async def look_up() -> int:
+        return await asyncio.get_running_loop().run_in_executor(None, int, "7")
+
+    def agent() -> int:
+        # While it is recorded, the loop has threads to end, and gives them some time.
+        return asyncio.run(look_up())
+
+    taken, result = lab.again(agent)
+    assert [(lineage, name) for lineage, name, *_ in taken.steps] == [((0, 0), "look_up")]
+    assert (str(result.verdict), result.divergences, result.value) == ("MATCH", [], 7)

@@ -26,10 +26,11 @@ class Factory:
     def __call__(
         self, loop: asyncio.AbstractEventLoop, coro: Any, *, context: Any = None, **kwargs: Any
     ) -> asyncio.Future[Any]:
-        parent = _parent(context, coro)
+        parent = None if _closes_generator(coro) else _parent(context)
         if parent is None:
             return self._make(loop, coro, context, kwargs)
-        branch = parent.child()
+        # Of what is not the agent's, timers and calls are no steps either.
+        branch = parent.child() if _is_agents(coro) else None
         if context is None:
             # Inside a context, not with one: a factory need not know of contexts.
             scope = contextvars.copy_context()
@@ -38,7 +39,8 @@ class Factory:
         else:
             context.run(current_branch.set, branch)
             task = self._make(loop, coro, context, kwargs)
-        _branches[task] = branch
+        if branch is not None:
+            _branches[task] = branch
         return task
 
     def _make(
@@ -51,22 +53,26 @@ class Factory:
         return asyncio.Task(coro, loop=loop, **kwargs)
 
 
-def _parent(context: contextvars.Context | None, coro: Any) -> Branch | None:
+def _parent(context: contextvars.Context | None) -> Branch | None:
     """The branch that a new task is opened by. A context from before the run is no way out of it."""
     here = live_branch()
     if context is not None and current_branch in context:
         found = context[current_branch]
         if found is None or not found.driver.closed:
             here = found
-    return here if _is_agents(coro) else None
+    return here
+
+
+def _closes_generator(coro: Any) -> bool:
+    """Whether the loop closes an abandoned generator, which it does when the collector comes by."""
+    return type(coro).__name__ == "async_generator_athrow"
 
 
 def _is_agents(coro: Any) -> bool:
-    """Whether this is the agent's doing. What the loop does by itself takes no number: it closes an
-    abandoned generator when the collector comes by, and puts away its own things at the end. Nor does
-    what the collector has an object do, such as a client that closes its connections."""
-    kind, name = type(coro).__name__, getattr(coro, "__name__", "")
-    return kind != "async_generator_athrow" and name not in _SHUTDOWN and not _in_finalizer()
+    """Whether this is the agent's doing. What the loop does by itself takes no number: it puts away its own
+    things at the end. Nor does what the collector has an object do, such as a client that closes its
+    connections."""
+    return getattr(coro, "__name__", "") not in _SHUTDOWN and not _in_finalizer()
 
 
 def _in_finalizer() -> bool:
