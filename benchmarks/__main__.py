@@ -20,6 +20,7 @@ BENCHMARKS = {
     "replay": ("replaying", "measure"),
     "compare": ("comparing", "compared"),
     "align": ("comparing", "aligned"),
+    "capture": ("capturing", "measure"),
     "disk": ("disk", "measure"),
     "start-up": ("startup", "measure"),
 }

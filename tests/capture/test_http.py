@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import gzip
+import json
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from isotrace.canonical import parse_json
+from isotrace.errors import IsotraceError
 from isotrace.record.capture.http import asked, failure, pieces, read_body, transport, write_body
 from isotrace.record.capture.splitters import EventSplitter, write_event, write_line
 
@@ -213,3 +216,44 @@ def test_a_stream_that_ends_in_the_middle_gives_what_it_had() -> None:
         ({"data": "a\nb"}, b"\n\ndata: a\ndata: b\n\n"),
     ]
     assert list(splitter.end()) == [({"data": '{"c"'}, b'data: {"c"')]
+
+
+ODD_JSON = [
+    b'{"a": 1, "a": 1}',
+    b'{"a":1,"a":1}',
+    b'{"a":12345678901234567890123}',
+    b'{"a":9007199254740993}',
+    b'{"a":1e400}',
+    b'{"a":-0}',
+    b'{"a":-0.0}',
+    b'{"a":1e22}',
+    b'["\\ud800"]',
+    b'["\xed\xa0\x80"]',
+    b'{"a":NaN}',
+    b"[1,]",
+    b"\x0b[1]",
+    b"null",
+    b"[" * 128 + b"]" * 128,
+    b"[" * 129 + b"]" * 129,
+    b'\n{\n  "a": 1.5,\n  "b": []\n}\n',
+    b'{"a":[1.0,0.00001,true,null,"gr\xc3\xbc\xc3\x9f"]}',
+]
+
+
+@pytest.mark.parametrize("data", ODD_JSON)
+def test_a_body_is_what_the_strict_reader_makes_of_it(data: bytes) -> None:
+    try:
+        strict: Any = parse_json(data)
+    except IsotraceError:
+        strict = data.decode(errors="surrogateescape") if b"\xed" not in data else data
+    assert repr(read_body(data, "application/json")) == repr(strict)
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists))
+def test_any_written_body_is_what_the_strict_reader_makes_of_it(value: Any) -> None:
+    data = json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode(errors="replace")
+    try:
+        strict: Any = parse_json(data)
+    except IsotraceError:
+        strict = data.decode()
+    assert repr(read_body(data, "application/json")) == repr(strict)

@@ -192,7 +192,7 @@ class RunWriter:
         """The end of a step that returned, and did not have to wait for its turn."""
         if (watch := body_watch()) is not None and watch.moved:
             self._note_moved(step.branch, watch)
-        if json_form(value, 1) == JSON and not _says_more(step):
+        if not _says_more(step) and json_form(value, 1) == JSON:
             said = bits | PLAIN if step.spec.annotated else bits
             kept = value
             if type(value) is not dict:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
 from isotrace.record.capture import http
 from isotrace.record.capture.about import About
@@ -29,6 +29,9 @@ ABOUT = About(
     ),
     not_captured=("Web sockets.",),
 )
+
+_ASKED_BY: Final = frozenset(name.encode() for name in http.ASKED_BY)
+_KEPT: Final = frozenset(name.encode() for name in http.KEPT_HEADERS)
 
 
 def install(library: Any) -> list[Callable[[], None]]:
@@ -52,10 +55,15 @@ class _Capture:
         )
 
     def asked(self, request: Any, body: bytes) -> http.Asked:
-        return http.asked(request.method, str(request.url), dict(request.headers.items()), body)
+        said: dict[str, str] = {}
+        for name, value in _some(request.headers, _ASKED_BY):
+            said[name] = f"{said[name]}, {value}" if name in said else value
+        return http.asked(request.method, str(request.url), said, body)
 
     def sent(self, asked: http.Asked, exchange: Exchange, request: Any) -> Any:
         """The request, or one that asks for what the exchange is to ask for instead."""
+        if not exchange.changed:
+            return request
         otherwise = http.sent_otherwise(asked, exchange, str(request.url), request.content)
         if otherwise is None:
             return request
@@ -68,13 +76,13 @@ class _Capture:
     def edge(self, asked: http.Asked) -> Edge:
         return http.edge_of(self.library.__name__, asked, self.shapes, self.raises)
 
-    def note(self, exchange: Exchange, response: Any) -> None:
+    def note(self, asked: http.Asked, exchange: Exchange, response: Any) -> None:
         said = response.extensions.get("reason_phrase")
         http.note(
             exchange,
             response.status_code,
-            response.headers.multi_items(),
-            url=str(response.request.url),
+            _some(response.headers, _KEPT),
+            url=str(response.request.url) if exchange.changed else asked.url,
             reason=said.decode("ascii", "ignore") if isinstance(said, bytes) else None,
             version=response.http_version,
         )
@@ -142,7 +150,7 @@ class _Sync(_Capture):
 
         def real(exchange: Exchange) -> Any:
             response = plain(client, self.sent(asked, exchange, request))
-            self.note(exchange, response)
+            self.note(asked, exchange, response)
             try:
                 raw = b"".join(response.stream)
             finally:
@@ -163,7 +171,7 @@ class _Sync(_Capture):
 
         def real(exchange: Exchange) -> Iterator[Any]:
             response = plain(client, self.sent(asked, exchange, request))
-            self.note(exchange, response)
+            self.note(asked, exchange, response)
             live.append(response)
             source = self.reader(response)
             try:
@@ -204,7 +212,7 @@ class _Async(_Capture):
 
         async def real(exchange: Exchange) -> Any:
             response = await plain(client, self.sent(asked, exchange, request))
-            self.note(exchange, response)
+            self.note(asked, exchange, response)
             try:
                 raw = b"".join([part async for part in response.stream])
             finally:
@@ -225,7 +233,7 @@ class _Async(_Capture):
 
         async def real(exchange: Exchange) -> AsyncIterator[Any]:
             response = await plain(client, self.sent(asked, exchange, request))
-            self.note(exchange, response)
+            self.note(asked, exchange, response)
             live.append(response)
             source = self.reader(response)
             try:
@@ -243,8 +251,21 @@ class _Async(_Capture):
         return self.streamed(live[0], stream) if live else self.response(client, request, exchange, stream)
 
 
+def _some(headers: Any, names: frozenset[bytes]) -> list[tuple[str, str]]:
+    """Those headers of these names, in lower case: to decode all of them would take longer than all else
+    that is done with a request."""
+    encoding = headers.encoding
+    return [
+        (name.decode(encoding).lower(), value.decode(encoding))
+        for name, value in headers.raw
+        if name.lower() in names
+    ]
+
+
 def _decoded(library: Any, response: Any, raw: bytes) -> bytes:
     """The body without its content encoding."""
+    if "content-encoding" not in response.headers:
+        return raw
     copy = library.Response(response.status_code, headers=response.headers, content=raw)
     return bytes(copy.content)
 

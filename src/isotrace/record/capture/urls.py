@@ -25,6 +25,8 @@ def without_secrets(url: str) -> str:
 
     Parameters stand in the query or in the fragment. All else is kept letter by letter.
     """
+    if "?" not in url and "@" not in url and "#" not in url:
+        return url
     head, mark, fragment = url.partition("#")
     head, question, query = head.partition("?")
     head = re.sub(r"^([^/]*//)[^/]*@", rf"\1{HIDDEN}@", head)
