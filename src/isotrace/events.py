@@ -5,7 +5,8 @@ A run is an append-only list of events. An event states *facts* in the clear and
 value can be withheld or erased while the facts and the run's root stay verifiable.
 
 - `run_started`: scheme, run_id, origin_run_id, correlation_id, tenant_id, agent_id, seed, frozen_timestamp,
-  entry_point, parent, sources (what is noted of what the code reads by itself); values plan, input,
+  entry_point, parent, sources (what is noted of what the code reads by itself), edges (what alone is on
+  record, if not all is); values plan, input,
   metadata, environment
 - `step_started`: lineage, kind, skill_name, effect, captured (the library whose call it is, where no skill
   was marked); values params, raw_ids

@@ -1,27 +1,25 @@
-"""One interaction of a VCR cassette: what was asked, what came back, and what of it is kept."""
+"""One interaction of a VCR cassette, as the capture of HTTP would have recorded it."""
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from itertools import islice
+from typing import Any, Final, NamedTuple, NoReturn
 
-from isotrace.errors import CanonicalizationError
+from isotrace.errors import RestoreError
 from isotrace.formats.chat import SUCCESS, Outcome
-from isotrace.formats.http_text import (
-    date_us,
-    decoded,
-    events_of,
-    host_of,
-    is_event_stream,
-)
-from isotrace.formats.node import Node, foreign_json
-from isotrace.jsondiff import MISSING
-from isotrace.record.capture.providers import ProviderCall, provider_call
+from isotrace.formats.http_text import date_us, decoded, host_of, is_event_stream
+from isotrace.formats.node import Node
+from isotrace.plain import from_plain
+from isotrace.record.capture import http
+from isotrace.record.capture.splitters import EVENT_STREAM, json_bytes
 from isotrace.record.capture.urls import without_secrets
-from isotrace.record.outcomes import status_outcome
+from isotrace.record.edge import Exchange
 
-KEPT_HEADERS: Final = ("content-type", "location", "retry-after")
+MAX_PIECES: Final = 200_000
+"""How many pieces the streams of one run may have."""
+
 _BYTES: Final = "$iso:bytes"
 _FIRST_CREATED: Final = 1_000_000_000
 _YEAR_3000: Final = 32_503_680_000
@@ -32,34 +30,28 @@ _DAY_MS: Final = 86_400_000
 
 
 class Body(NamedTuple):
-    """What a message carried: `json` where it is an array or an object, else text or bytes, else neither."""
+    """What a message carried. `encoding` is the content encoding that it still has, because it can't be
+    taken off here."""
 
-    json: Any = MISSING
-    text: str | None = None
-    data: bytes | None = None
-
-    def value(self) -> Any:
-        """The body as plain data."""
-        if self.json is not MISSING:
-            return self.json
-        return self.text if self.data is None else {_BYTES: base64.b64encode(self.data).decode()}
+    data: bytes
+    encoding: str = ""
 
 
 def _body_of(message: Node, headers: Mapping[str, str], limit: int) -> Body:
+    """The body of a message without its content encoding."""
+    raw = _raw_body(message)
+    if isinstance(raw, str):
+        return Body(raw.encode(errors="replace"))
+    encoding = headers.get("content-encoding", "")
+    plain = decoded(raw, encoding, limit)
+    return Body(raw, encoding) if plain is None else Body(plain)
+
+
+def _raw_body(message: Node) -> str | bytes:
+    """The body as it stands in the file; older cassettes have it in other places."""
     parsed = message["parsed_body"]
     if not parsed.absent:
-        return Body(json=parsed.value)
-    raw = _raw_body(message)
-    if isinstance(raw, bytes):
-        plain = decoded(raw, headers.get("content-encoding", ""), limit)
-        raw = raw if plain is None else _text_or_bytes(plain)
-    if raw is None or isinstance(raw, bytes):
-        return Body(data=raw)
-    return Body(json=_json_or_missing(raw), text=raw)
-
-
-def _raw_body(message: Node) -> str | bytes | None:
-    """The body as it stands in the file; older cassettes have it in other places."""
+        return _json(parsed)
     body = message["body"] if not message["body"].absent else message["content"]
     if isinstance(body.value, dict) and body.value.keys() != {_BYTES}:
         if not body["base64_string"].absent:
@@ -67,7 +59,15 @@ def _raw_body(message: Node) -> str | bytes | None:
         body = body["string"]
     if isinstance(body.value, dict) and body.value.keys() == {_BYTES}:
         return base64.b64decode(body.value[_BYTES])
-    return body.text_or_none()
+    return body.text_or_none() or ""
+
+
+def _json(node: Node) -> str:
+    """A body that is kept as the value that it stands for."""
+    try:
+        return json_bytes(from_plain(node.value)).decode()
+    except (RestoreError, TypeError, ValueError):
+        raise node.fail("a body holds what JSON does not have", expected="JSON") from None
 
 
 def _base64(node: Node) -> bytes:
@@ -77,44 +77,23 @@ def _base64(node: Node) -> bytes:
         raise node.fail("a body is not base64", expected="base64") from None
 
 
-def _text_or_bytes(data: bytes) -> str | bytes:
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        return data
-
-
-def _json_or_missing(text: str) -> Any:
-    # Only what JSON protocols send: a text such as `12` is a text.
-    if not text.lstrip().startswith(("{", "[")):
-        return MISSING
-    try:
-        return foreign_json(text)
-    except CanonicalizationError:
-        return MISSING
-
-
 # --- one interaction ------------------------------------------------------------------
 
 
-class Exchange(NamedTuple):
-    """A request and its response. `chunks` are those of a stream, `outcome` is all else."""
+class Interaction(NamedTuple):
+    """A request and its response. `chunks` are the pieces of a stream, `outcome` is all else."""
 
-    method: str
-    url: str
-    host: str
-    body: Any
-    call: ProviderCall | None
+    asked: http.Asked
+    transport: dict[str, Any]
     outcome: Any
     chunks: list[Any] | None
     ended: Outcome
-    error: str | None
     ended_us: int | None
     duration_ms: float
     unreadable: bool
 
 
-def exchange_of(node: Node, limit: int) -> Exchange:
+def interaction_of(node: Node, limit: int) -> Interaction:
     """An interaction as it is recorded; a body is at most `limit` bytes without its encoding.
 
     Raises `ImportFormatError` about what is missing or of a wrong type, `LimitError` for a larger body.
@@ -122,49 +101,78 @@ def exchange_of(node: Node, limit: int) -> Exchange:
     request, response = node["request"], node["response"]
     request.object(), response.object()
     uri = request["uri"]
-    host = host_of(uri.text())
-    if host is None:
+    if host_of(uri.text()) is None:
         # The URL is not shown: it may hold a secret.
         raise uri.fail("a request names no host", hint="its URL has to be absolute")
     method = request["method"].text().upper()
-    headers = _headers(response["headers"])
-    sent = _body_of(request, _headers(request["headers"]), limit)
-    got = _body_of(response, headers, limit)
-    status = _status(response)
-    call = provider_call(method, uri.text(), sent.json)
-    outcome: Any = {
-        "status": status,
-        "headers": {name: _kept_header(name, headers[name]) for name in KEPT_HEADERS if name in headers},
-        "body": got.value(),
-    }
-    chunks = None
-    if call is not None:
-        chunks = _chunks(got, headers) if status < 400 else None
-        outcome = None if chunks is not None else outcome if got.json is MISSING else got.json
-    return Exchange(
-        method=method,
-        url=without_secrets(uri.text()),
-        host=host,
-        body=sent.value(),
-        call=call,
+    sent_headers, headers = _joined(request["headers"]), _joined(response["headers"])
+    sent, got = _body_of(request, sent_headers, limit), _body_of(response, headers, limit)
+    # What can't be unpacked here can't be unpacked by the capture either.
+    asked = http.asked(method, uri.text(), sent_headers, sent.data)
+    exchange = _came(asked, node, uri.text(), got)
+    outcome, chunks = None, None
+    if asked.streams:
+        chunks = _chunks(exchange, got, node)
+    else:
+        outcome = http.outcome(asked, exchange, got.data)
+    transport = dict(http.came(exchange))
+    return Interaction(
+        asked=asked,
+        transport=transport,
         outcome=outcome,
         chunks=chunks,
-        ended=SUCCESS if status < 400 else Outcome("failure", *status_outcome(status)),
-        error=None if status < 400 else _error(status, response, got),
-        ended_us=_ended_us(headers, [] if call is None else _answers(got, chunks)),
+        ended=SUCCESS if exchange.failure is None else Outcome("failure", *exchange.failure),
+        ended_us=_ended_us(headers, _answers(outcome, chunks) if asked.kind == "llm" else []),
         duration_ms=_duration_ms(headers),
-        unreadable=sent.data is not None or got.data is not None,
+        unreadable=bool(sent.encoding or got.encoding),
     )
 
 
-def _headers(node: Node) -> dict[str, str]:
-    """Headers by name in lower case, several values of one in one text."""
+def _came(asked: http.Asked, node: Node, url: str, got: Body) -> Exchange:
+    """The exchange, with how its answer came."""
+    response = node["response"]
+    exchange = Exchange(asked.params, _never)
+    reason = response["status"]["message"].value if isinstance(response["status"].value, dict) else None
+    version = response["http_version"].value
+    pairs = [(name, _kept(name, text)) for name, text in _pairs(response["headers"])]
+    if asked.streams and not any(name == "content-type" for name, _ in pairs) and _has_events(got.data):
+        pairs.append(("content-type", EVENT_STREAM))
+    http.note(
+        exchange,
+        _status(response),
+        pairs,
+        url=url,
+        reason=reason if isinstance(reason, str) and reason else None,
+        version=version if isinstance(version, str) and version else "HTTP/1.1",
+    )
+    if got.encoding and exchange.transport is not None:
+        # The program's own client may know it.
+        exchange.transport["headers"].append(["content-encoding", got.encoding])
+    return exchange
+
+
+def _never(_exchange: Exchange) -> NoReturn:
+    raise NotImplementedError("a recorded exchange is not made again")
+
+
+def _has_events(data: bytes) -> bool:
+    return is_event_stream(data[:64].decode(errors="replace"))
+
+
+def _pairs(node: Node) -> list[tuple[str, str]]:
+    """Headers with names in lower case."""
+    return [
+        (name.lower(), _header(part))
+        for name in node.object_or_none() or {}
+        for part in (node[name].items() if isinstance(node[name].value, list) else (node[name],))
+    ]
+
+
+def _joined(node: Node) -> dict[str, str]:
+    """Headers by name, several values of one in one text."""
     found: dict[str, str] = {}
-    for name in node.object_or_none() or {}:
-        value = node[name]
-        parts = value.items() if isinstance(value.value, list) else iter((value,))
-        text = ", ".join(_header(part) for part in parts)
-        found[name.lower()] = f"{found[name.lower()]}, {text}" if name.lower() in found else text
+    for name, text in _pairs(node):
+        found[name] = f"{found[name]}, {text}" if name in found else text
     return found
 
 
@@ -174,7 +182,7 @@ def _header(node: Node) -> str:
     return node.name_or_none() or ""
 
 
-def _kept_header(name: str, text: str) -> str:
+def _kept(name: str, text: str) -> str:
     return without_secrets(text) if name == "location" else text
 
 
@@ -187,32 +195,15 @@ def _status(response: Node) -> int:
     return status
 
 
-def _chunks(got: Body, headers: Mapping[str, str]) -> list[Any] | None:
-    """The pieces of an answer that was streamed, None of one that came whole."""
-    if isinstance(got.json, list):
-        return got.json
-    if got.json is not MISSING or got.text is None:
-        return None
-    if "text/event-stream" not in headers.get("content-type", "") and not is_event_stream(got.text):
-        return None
-    return [_chunk(data) for data in events_of(got.text)]
-
-
-def _chunk(data: str) -> Any:
-    value = _json_or_missing(data)
-    return data if value is MISSING else value
-
-
-def _error(status: int, response: Node, got: Body) -> str:
-    """What a failed call says of itself: the message in a provider's answer, or the status line."""
-    body = got.json if isinstance(got.json, dict) else {}
-    inner = body.get("error")
-    inner = inner if isinstance(inner, dict) else {"message": inner}
-    line = response["status"]["message"].value if isinstance(response["status"].value, dict) else None
-    said = [
-        text for text in (inner.get("message"), body.get("message"), line) if isinstance(text, str) and text
-    ]
-    return f"HTTP {status}: {said[0]}" if said else f"HTTP {status}"
+def _chunks(exchange: Exchange, got: Body, node: Node) -> list[Any]:
+    """What a captured stream is made of: that the answer has begun, and its pieces."""
+    kind = "" if got.encoding else http.kind_of(exchange)
+    pieces = http.pieces(iter([got.data]), kind)
+    chunks: list[Any] = [{"status": http.came(exchange)["status"]}]
+    chunks += (piece for piece, _ in islice(pieces, MAX_PIECES + 1))
+    if len(chunks) > MAX_PIECES:
+        raise node.fail("a stream has too many pieces", expected=f"at most {MAX_PIECES}")
+    return chunks
 
 
 def _ended_us(headers: Mapping[str, str], answers: list[Any]) -> int | None:
@@ -228,10 +219,11 @@ def _ended_us(headers: Mapping[str, str], answers: list[Any]) -> int | None:
     return None
 
 
-def _answers(got: Body, chunks: list[Any] | None) -> list[Any]:
+def _answers(outcome: Any, chunks: list[Any] | None) -> list[Any]:
     """Where a provider's answer may say when it was made."""
-    first = chunks[0] if chunks else None
-    return [got.json, first, first.get("response") if isinstance(first, dict) else None]
+    first = chunks[1] if chunks and len(chunks) > 1 else None
+    data = first.get("data") if isinstance(first, dict) and "data" in first else first
+    return [outcome, data, data.get("response") if isinstance(data, dict) else None]
 
 
 def _duration_ms(headers: Mapping[str, str]) -> float:

@@ -1,11 +1,10 @@
-"""Recorded HTTP messages: secrets out of URLs, bodies out of their encodings, events out of streams."""
+"""Recorded HTTP messages: hosts of URLs, bodies out of their encodings, dates."""
 
 from __future__ import annotations
 
 import re
 import sys
 import zlib
-from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
 from typing import Final
 from urllib.parse import urlsplit
@@ -101,20 +100,6 @@ _FIELD: Final = re.compile(r"(?:data|event|id|retry)?:")
 def is_event_stream(text: str) -> bool:
     """Whether a body begins as server-sent events do."""
     return _FIELD.match(text.lstrip("\ufeff\r\n")) is not None
-
-
-def events_of(text: str) -> Iterator[str]:
-    """The data of each server-sent event (HTML standard, 9.2.6), also of a last one that was cut off."""
-    lines: list[str] = []
-    for line in re.split(r"\r\n|\r|\n", text.removeprefix("\ufeff")):
-        name, colon, value = line.partition(":")
-        if name == "data":
-            lines.append(value.removeprefix(" ") if colon else "")
-        elif not line and lines:
-            yield "\n".join(lines)
-            lines = []
-    if lines:
-        yield "\n".join(lines)
 
 
 def date_us(text: str) -> int | None:

@@ -309,6 +309,7 @@ _NUMBER_OR_NOT: Final = _Rule("a number", int, float, ...)
 _FLAG_OR_NOT: Final = _Rule("true or false", bool, ...)
 _LINEAGE: Final = _Rule("an array of integers and strings", list, of=(int, str))
 _LINEAGE_OR_NOT: Final = _Rule("an array of integers and strings", list, ..., of=(int, str))
+_TEXTS_OR_NOT: Final = _Rule("an array of strings", list, ..., of=(str,))
 _OBJECT: Final = _Rule("an object", dict)
 _OBJECT_OR_NULL: Final = _Rule("an object or null", dict, None)
 
@@ -324,6 +325,7 @@ _FACTS: Final[dict[str, dict[str, _Rule]]] = {
         "frozen_timestamp": _TEXT_OR_NOT,
         "entry_point": _OBJECT_OR_NULL,
         "parent": _OBJECT_OR_NULL,
+        "edges": _TEXTS_OR_NOT,
     },
     "step_started": {
         "lineage": _LINEAGE,

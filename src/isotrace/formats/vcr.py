@@ -2,12 +2,13 @@
 
 | record | source |
 |---|---|
-| steps | `interactions[]`, in order |
+| steps | `interactions[]`, in order, each as a capture of its client would have recorded it |
 | LLM step | a call to a model, told by its shape (`provider_calls`); named by its operation: `chat`, … |
 | its params, its outcome | the provider's request and response as JSON |
-| outcome of a stream | the answer that its events make; their data stands beside it |
-| other step | kind `http`, named `METHOD host`; method, url, body; status, three headers, body |
-| effect | GET, HEAD and calls to a model: `read`; else `write` |
+| outcome of a stream | the answer that its events make; they stand beside it |
+| other step | kind `http`, named `METHOD host`; method, url, body |
+| its outcome | the body; beside it stand the status and those headers that a capture keeps |
+| effect | GET, HEAD, OPTIONS and calls to a model: `read`; else `write` |
 | failed step | status 400 and above; the code is the status |
 | time | the response's `date`, else `created` in an LLM's answer |
 | duration | `openai-processing-ms` |
@@ -15,38 +16,33 @@
 | label | the file's name |
 
 Bodies stand in `parsed_body` (JSON), or in `body` as text, bytes or base64, in the encoding that the header
-names. Of LLM calls the URLs are kept apart, because their params are the request alone: `servers`, and where
-there are several, `server_of` has the number of each LLM step's. A cassette does not say how its program
-ended: the run counts as completed.
+names. A cassette says nothing of branches, of local tools, of timers, nor of how its program ended: the
+run counts as completed, and its fact `edges` says that what went over HTTP is all that it has.
 
-Secrets: request headers are never kept, and of response headers only the three; parameters of URLs that are
-named like one stand as `***`. A cassette's bodies are kept as they are.
+Secrets: request headers are never kept, and of response headers only those that a capture keeps; parameters
+of URLs that are named like one stand as `***`. A cassette's bodies are kept as they are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from copy import deepcopy
 from typing import Any, BinaryIO, Final
 
-from isotrace.canonical import value_bytes
 from isotrace.contracts import ImportedRun
 from isotrace.errors import CanonicalizationError, ImportFormatError
-from isotrace.events import lineage_text
-from isotrace.formats.cassette import Exchange, exchange_of
-from isotrace.formats.chat import TIME_ABSENT, ChatRun, Identity, known, usage_facts
+from isotrace.formats.cassette import MAX_PIECES, Interaction, interaction_of
+from isotrace.formats.chat import TIME_ABSENT, ChatRun, Identity, known
 from isotrace.formats.node import Node, as_import_error, plain_json
 from isotrace.formats.scan import JsonText
 from isotrace.formats.source import DEFAULT_BOUNDS, Bounds, label_of, read_all
 from isotrace.formats.tree import NO_PROGRAM
 from isotrace.formats.yaml_text import read_yaml
 from isotrace.models import META_MODEL, META_REPLAYABILITY
-from isotrace.record.assembly import assembled
+from isotrace.record.sealing import Settling
+from isotrace.record.writer import as_outcome, safe_snapshot
 
 HTTP_ONLY: Final = "edges: only HTTP calls are in the source, not local tools, the clock or randomness"
 UNREADABLE: Final = "bodies: some are kept as bytes, because their encoding can't be read here"
-
-_MAX_CHUNKS: Final = 200_000
 
 
 class VcrImporter:
@@ -106,20 +102,15 @@ class VcrImporter:
             raise as_import_error(error, where, "") from error
 
     def _run(self, root: Node, tenant_id: str) -> ImportedRun:
-        exchanges = [exchange_of(one, self._bounds.run) for one in root["interactions"].items()]
-        ends_us = [one.ended_us for one in exchanges if one.ended_us is not None]
-        models = [one.call.model for one in exchanges if one.call is not None and one.call.model]
-        sent_to = [one.url for one in exchanges if one.call is not None]
-        servers = {url: number for number, url in enumerate(dict.fromkeys(sent_to))}
+        interactions = [interaction_of(one, self._bounds.run) for one in root["interactions"].items()]
+        ends_us = [one.ended_us for one in interactions if one.ended_us is not None]
+        models = [one.asked.params.get("model") for one in interactions if one.asked.kind == "llm"]
         label = _label(root.where)
         metadata = {
             "label": label,
-            META_MODEL: models[0] if models else None,
-            "servers": list(servers) or None,
-            "server_of": [servers[url] for url in sent_to] if len(servers) > 1 else None,
+            META_MODEL: next((model for model in models if isinstance(model, str) and model), None),
         }
-        first = exchanges[0] if exchanges else None
-        started_us = min(ends_us, default=0) - round((first.duration_ms if first and ends_us else 0) * 1000)
+        took_ms = interactions[0].duration_ms if ends_us else 0
         identity = Identity(
             format=self.name,
             tenant_id=tenant_id,
@@ -128,13 +119,13 @@ class VcrImporter:
             correlation=None,
             agent_id=self.name,
             metadata=known(metadata) | ({} if ends_us else TIME_ABSENT),
-            started_us=max(0, started_us),
+            started_us=max(0, min(ends_us, default=0) - round(took_ms * 1000)),
         )
         run = CassetteRun(root, identity, self._bounds)
-        for one in exchanges:
-            run.exchange(one)
-        reasons = [NO_PROGRAM, HTTP_ONLY]
-        if any(one.unreadable for one in exchanges):
+        for one in interactions:
+            run.interaction(one)
+        reasons = [NO_PROGRAM, HTTP_ONLY, *run.losses]
+        if any(one.unreadable for one in interactions):
             reasons.append(UNREADABLE)
         return run.finish("completed", metadata={META_REPLAYABILITY: reasons})
 
@@ -150,32 +141,48 @@ def _label(where: str) -> str | None:
 
 
 class CassetteRun(ChatRun):
-    """Builds the events of one run from exchanges; its beginning and end are those of a `ChatRun`."""
+    """Builds the events of one run from interactions, as a capture would have written them; its beginning
+    and end are those of a `ChatRun`."""
 
     def __init__(self, root: Node, identity: Identity, bounds: Bounds) -> None:
+        # What a call cost stays the source's business: a file gives the same run whatever list of prices
+        # is installed.
+        self._settling = Settling(priced=False)
+        self._pieces = 0
+        self.losses: dict[str, None] = {}
         super().__init__(root, identity, {}, bounds)
-        self._chunks = 0
+        self._events[0].facts["edges"] = ["http"]
 
-    def exchange(self, one: Exchange) -> None:
+    def _add(self, type_: str, facts: dict[str, Any], values: dict[str, bytes]) -> None:
+        super()._add(type_, facts, values)
+        self._settling.settle(self._events[-1])
+
+    def interaction(self, one: Interaction) -> None:
         """The next step."""
         number = self._next_lineage()
-        params: dict[str, Any] = {"method": one.method, "url": one.url, "body": one.body}
-        kind, skill = "http", f"{one.method} {one.host}"
-        if one.call is not None:
-            kind, skill, params = "llm", one.call.operation, one.call.params
-        plain, raw_ids = self._minted.replace(params)
-        values = {"params": value_bytes(plain)}
-        if raw_ids:
-            values["raw_ids"] = value_bytes(raw_ids)
-        reads = kind == "llm" or one.method in ("GET", "HEAD")
         if one.ended_us is not None:
             self.at(max(self.now_us, one.ended_us - round(one.duration_ms * 1000)))
-        self._started(number, kind, skill, "read" if reads else "write", values)
+        facts = {
+            "lineage": [number],
+            "kind": one.asked.kind,
+            "skill_name": one.asked.name,
+            "effect": one.asked.effect,
+            "captured": "vcr",
+        }
+        self._add("step_started", facts, {"params": self._kept("params", one, one.asked.params)})
         if one.ended_us is not None:
             self.at(max(self.now_us, one.ended_us))
+        for index, chunk in enumerate(one.chunks or ()):
+            self._pieces += 1
+            if self._pieces > MAX_PIECES:
+                raise self._root.fail(
+                    "a run's streams have too many pieces", expected=f"at most {MAX_PIECES}"
+                )
+            data = self._kept("chunk", one, chunk, around=2)
+            self._add("step_chunk", {"lineage": [number], "index": index}, {"chunk": data})
         self._ended(number, one)
 
-    def _ended(self, number: int, one: Exchange) -> None:
+    def _ended(self, number: int, one: Interaction) -> None:
         facts: dict[str, Any] = {
             "lineage": [number],
             "status": one.ended.status,
@@ -185,39 +192,18 @@ class CassetteRun(ChatRun):
             "duration_ms": one.duration_ms,
             "retry_count": 0,
         }
-        values: dict[str, bytes] = {}
-        outcome = one.outcome
+        values = {"transport": self._kept("transport", one, one.transport)}
         if one.chunks is not None:
             facts["stream"] = True
-            self._add_chunks(number, one.chunks)
-            outcome = self._put_together(number, one.chunks, facts)
-        elif not isinstance(outcome, dict):
-            facts["wrapped"] = True
-            outcome = {"value": outcome}
-        if outcome is not None:
-            values["outcome_data"] = value_bytes(outcome)
-        if one.error is not None:
-            values["error"] = value_bytes(one.error)
-        if one.call is not None:
-            facts |= usage_facts(outcome, one.call.model)
+        else:
+            data = self._kept("outcome", one, one.outcome, around=1)
+            values["outcome_data"], wrapped = as_outcome(data, one.outcome)
+            if wrapped:
+                facts["wrapped"] = True
         self._add("step_finished", facts, values)
-        self._minted.learn(lineage_text((number,)), outcome)
 
-    def _add_chunks(self, number: int, chunks: list[Any]) -> None:
-        self._chunks += len(chunks)
-        if self._chunks > _MAX_CHUNKS:
-            raise self._root.fail("a run's streams have too many pieces", expected=f"at most {_MAX_CHUNKS}")
-        for index, chunk in enumerate(chunks):
-            self._add("step_chunk", {"lineage": [number], "index": index}, {"chunk": value_bytes(chunk)})
-
-    def _put_together(self, number: int, chunks: list[Any], facts: dict[str, Any]) -> dict[str, Any] | None:
-        """The answer that a stream's pieces make, None where they make none that is known."""
-        answer = assembled(deepcopy(chunks))
-        if answer is None:
-            for chunk in chunks:
-                self._minted.learn(lineage_text((number,)), chunk)
-            return None
-        facts["assembled"] = True
-        if answer.partial:
-            facts["partial"] = True
-        return answer.message
+    def _kept(self, what: str, one: Interaction, value: Any, around: int = 0) -> bytes:
+        snap = safe_snapshot(value, around)
+        for loss in snap.losses:
+            self.losses.setdefault(f"{what} of {one.asked.name}: {loss}")
+        return snap.data

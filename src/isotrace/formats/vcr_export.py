@@ -4,7 +4,8 @@ A cassette holds what went over HTTP: steps of kind `http`, and steps of kind `l
 are a provider's request and response. Steps of other kinds, and those that no response ended, have no place
 in it.
 
-An imported LLM step does not say where it was sent; the run's `servers` do, or else the provider's usual
+Of a captured or imported step is known how its answer came, and where it was sent. An LLM step of another
+source, whose params and outcome are a provider's request and response, goes to the provider's usual
 address. Secrets that were replaced by `***` stay so.
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator
 from email.utils import format_datetime
 from http import HTTPStatus
@@ -26,7 +28,11 @@ from isotrace.minted import restore
 from isotrace.models import META_TIME, Erased, TraceRecord, TraceStep
 from isotrace.models.steps import stream_chunks
 from isotrace.plain import from_plain
+from isotrace.record.capture import http
+from isotrace.record.capture.multipart import write_multipart
 from isotrace.record.capture.providers import provider_call
+from isotrace.record.capture.splitters import EVENT_STREAM
+from isotrace.record.edge import Exchange
 
 _OPENAI: Final = "https://api.openai.com/v1"
 _GOOGLE: Final = "https://generativelanguage.googleapis.com/v1beta/models/"
@@ -42,7 +48,6 @@ _USUAL: Final = {
     "embeddings": (f"{_OPENAI}/embeddings", f"{_GOOGLE}{{model}}:embedContent"),
     "generate_content": (f"{_GOOGLE}{{model}}:generateContent",),
 }
-_HTTP_OUTCOME: Final = {"status", "headers", "body"}
 
 
 class VcrExporter:
@@ -83,7 +88,6 @@ class VcrExporter:
 
 
 def _interactions(record: TraceRecord, ledger: Ledger) -> Iterator[dict[str, Any]]:
-    servers = _servers(record)
     dated = record.metadata.get(META_TIME) != "absent"
     steps = [step for step in record.steps if step.context is not None and step.context.end_seq is not None]
     for step in sorted(steps, key=lambda step: step.context.start_seq or 0 if step.context else 0):
@@ -92,24 +96,11 @@ def _interactions(record: TraceRecord, ledger: Ledger) -> Iterator[dict[str, Any
         if step.context.kind not in ("http", "llm") or status is None:
             continue
         end = ledger.events[step.context.end_seq or 0]
-        request = _request(step, _params(step, record), servers, record)
+        request = _request(step, _params(step, record), record)
         response = _response(step, status, wrapped=end.facts.get("wrapped") is True)
         if dated:
             response["headers"]["date"] = [format_datetime(datetime_of(end.time_us), usegmt=True)]
         yield {"request": request, "response": response}
-
-
-def _servers(record: TraceRecord) -> dict[int, list[str]]:
-    """The URLs that an LLM step may have been sent to, by the step's index; of an import, the one."""
-    known, numbers = record.metadata.get("servers"), record.metadata.get("server_of")
-    urls = [url for url in known if isinstance(url, str)] if isinstance(known, list) else []
-    asked = [step.step_index for step in record.steps if step.context and step.context.kind == "llm"]
-    if not isinstance(numbers, list) or len(numbers) != len(asked):
-        return dict.fromkeys(asked, urls)
-    return {
-        index: [urls[number]] if type(number) is int and 0 <= number < len(urls) else urls
-        for index, number in zip(asked, numbers, strict=True)
-    }
 
 
 def _params(step: TraceStep, record: TraceRecord) -> dict[str, Any]:
@@ -123,30 +114,53 @@ def _params(step: TraceStep, record: TraceRecord) -> dict[str, Any]:
     return plain if isinstance(plain, dict) else {}
 
 
-def _request(
-    step: TraceStep, params: dict[str, Any], servers: dict[int, list[str]], record: TraceRecord
-) -> dict[str, Any]:
+def _request(step: TraceStep, params: dict[str, Any], record: TraceRecord) -> dict[str, Any]:
     if step.context is not None and step.context.kind == "http":
+        headers, body = _sent_body(params.get("body"))
+        if stream_chunks(step) is not None:
+            # Only by this the capture tells that a stream was asked for.
+            headers["accept"] = [EVENT_STREAM]
         return {
             "method": str(params.get("method", "GET")),
             "uri": str(params.get("url", "")),
-            "body": _body(params.get("body")),
-            "headers": {},
+            "body": body,
+            "headers": headers,
         }
-    sent = _sent(step.skill_name, params, [*servers.get(step.step_index, ()), *_usual(step, params)])
+    sent = _sent(step.skill_name, params, [*_server(step), *_usual(step, params)])
     if sent is None:
         raise UsageError(
             f"{step.skill_name} is no call that a provider's server takes",
             where=f"run {record.run_id}, step {step.step_index}",
             expected="a provider's request as params",
         )
-    url, body = sent
     return {
         "method": "POST",
-        "uri": url,
-        "body": _json(body),
+        "uri": sent[0],
+        "body": _json(sent[1]),
         "headers": {"content-type": ["application/json"]},
     }
+
+
+def _sent_body(value: Any) -> tuple[dict[str, list[str]], str | bytes | None]:
+    """The body of a request, and the headers by which it is read as this value again."""
+    if value is None:
+        return {}, None
+    given = from_plain(value)
+    if isinstance(given, bytes):
+        return {"content-type": ["application/octet-stream"]}, given
+    form = write_multipart(given, http.write_body)
+    if form is not None:
+        return {"content-type": [form[0]]}, _text_or_bytes(form[1])
+    if isinstance(value, str):
+        return {"content-type": ["text/plain; charset=utf-8"]}, value
+    return {"content-type": ["application/json"]}, _json(value)
+
+
+def _server(step: TraceStep) -> list[str]:
+    """Where an LLM step was sent, if that is known."""
+    transport = step.context.transport if step.context else None
+    url = transport.get("url") if isinstance(transport, dict) else None
+    return [url] if isinstance(url, str) else []
 
 
 def _usual(step: TraceStep, params: dict[str, Any]) -> list[str]:
@@ -174,24 +188,47 @@ def _sent(operation: str, params: dict[str, Any], servers: list[str]) -> tuple[s
 
 def _response(step: TraceStep, status: int, *, wrapped: bool) -> dict[str, Any]:
     outcome = step.outcome_data if isinstance(step.outcome_data, dict) else {}
+    value = outcome.get("value") if wrapped else outcome
     chunks = stream_chunks(step)
-    headers: dict[str, list[str]] = {}
-    if outcome.keys() == _HTTP_OUTCOME:
-        kept = outcome["headers"] if isinstance(outcome["headers"], dict) else {}
-        headers = {name: [str(value)] for name, value in kept.items()}
-        status = outcome["status"] if isinstance(outcome["status"], int) else status
-        body = _body(outcome["body"])
-    elif chunks is not None:
-        headers["content-type"] = ["text/event-stream"]
-        body = "".join(map(_event, chunks))
-    else:
-        headers["content-type"] = ["application/json"]
-        body = _json(outcome.get("value") if wrapped else outcome)
+    transport = step.context.transport if step.context else None
+    if isinstance(transport, dict):
+        return _as_it_came(transport, value, chunks)
+    kind = EVENT_STREAM if chunks is not None else "application/json"
     return {
         "status": {"code": status, "message": _PHRASES.get(status, "")},
-        "headers": headers,
-        "body": {"string": "" if body is None else body},
+        "headers": {"content-type": [kind]},
+        "body": {"string": _json(value) if chunks is None else "".join(map(_event, chunks))},
     }
+
+
+def _as_it_came(transport: dict[str, Any], value: Any, chunks: list[Any] | None) -> dict[str, Any]:
+    """The answer of which is known how it came."""
+    exchange = Exchange({}, lambda _: None)
+    exchange.transport = transport
+    if chunks is None:
+        data = http.served_body(exchange, from_plain(value))
+    else:
+        write = http.writer(exchange, deque(), live=False)
+        data = b"".join(write(from_plain(chunk)) for chunk in chunks[1:])  # the first says that it has begun
+    headers: dict[str, list[str]] = {}
+    for name, text in transport["headers"]:
+        headers.setdefault(name, []).append(text)
+    response: dict[str, Any] = {
+        "status": {"code": transport["status"], "message": http.reason_of(transport)},
+        "headers": headers,
+        "body": {"string": _text_or_bytes(data)},
+    }
+    if "version" in transport:
+        response["http_version"] = transport["version"]
+    return response
+
+
+def _text_or_bytes(data: bytes) -> str | bytes:
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        return data
+    return text if "\0" not in text else data
 
 
 _PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
@@ -199,6 +236,9 @@ _PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
 
 def _status_of(step: TraceStep) -> int | None:
     """The HTTP status that ended a step; None if none did."""
+    transport = step.context.transport if step.context else None
+    if isinstance(transport, dict):
+        return transport["status"] if step.context and step.context.error is None else None
     if step.status.value == "success":
         return 200
     code = step.outcome_code or ""
@@ -214,13 +254,6 @@ def _event(chunk: Any) -> str:
     name = f"event: {kind}\n" if isinstance(kind, str) and kind.isprintable() else ""
     lines = (chunk if isinstance(chunk, str) else _json(chunk)).split("\n")
     return name + "".join(f"data: {line}\n" for line in lines) + "\n"
-
-
-def _body(value: Any) -> str | bytes | None:
-    if isinstance(value, dict) and value.keys() == {"$iso:bytes"}:
-        data = from_plain(value)
-        return data if isinstance(data, bytes) else None
-    return value if value is None or isinstance(value, str) else _json(value)
 
 
 def _json(value: Any) -> str:

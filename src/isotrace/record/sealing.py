@@ -36,7 +36,7 @@ def seal_journal(content: JournalContent, *, stopped: bool = False) -> SealedRun
 def finished_events(content: JournalContent, reason: str = KILLED) -> list[Event]:
     """The journal's events as they go into the ledger: minted ids replaced, streamed answers put
     together, costs read out of outcomes, and an end for a run that has none."""
-    settling = _Settling()
+    settling = Settling()
     events: list[Event] = []
     for event in content.events:
         events.append(settling.settle(event))
@@ -54,10 +54,12 @@ def finished_events(content: JournalContent, reason: str = KILLED) -> list[Event
 _ENDS = ("run_finished", "run_aborted")
 
 
-class _Settling:
-    """Completes the events of one run, one after the other."""
+class Settling:
+    """Completes the events of one run, one after the other. `priced`: what calls cost is looked up where
+    nobody said it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, priced: bool = True) -> None:
+        self._priced = priced
         self._minted = MintedIds()
         self._answers = StreamedAnswers(self._minted)
         self._started: dict[Lineage, Event] = {}
@@ -90,7 +92,7 @@ class _Settling:
             event.facts["cost_cents"] = cents
         started = self._started[event.lineage]
         if "captured" in started.facts:
-            _account(event, started, outcome)
+            _account(event, started, outcome, priced=self._priced)
 
 
 def _put_together(event: Event, answer: Answer) -> None:
@@ -105,13 +107,13 @@ def _put_together(event: Event, answer: Answer) -> None:
         event.facts["partial"] = True
 
 
-def _account(event: Event, started: Event, outcome: Any) -> None:
+def _account(event: Event, started: Event, outcome: Any, *, priced: bool) -> None:
     """Says what a call of a model used, and what that cost where nobody said so."""
     params = started.value("params", {})
     usage = usage_of(outcome, params.get("model") if isinstance(params, dict) else None)
     if usage is None:
         return
-    if not event.facts.get("cost_cents"):
+    if priced and not event.facts.get("cost_cents"):
         transport = event.value("transport", {})
         url = transport.get("url") if isinstance(transport, dict) else None
         price = price_of(usage, datetime_of(started.time_us), url if isinstance(url, str) else None)

@@ -223,10 +223,9 @@ class RunWriter:
             self._note_losses(step.spec, "outcome", snap)
         elif not self._comes_back(step.spec, "outcome", value, snap):
             bits = PLAIN
-        data = snap.data
-        # A tag is no dictionary of the agent's.
-        if data[:1] != b"{" or (data[:7] == b'{"$iso:' and type(value) is not dict):
-            bits, data = bits | WRAPPED, b'{"value":%b}' % data
+        data, wrapped = as_outcome(snap.data, value)
+        if wrapped:
+            bits |= WRAPPED
         return Ending(step, {}, {VALUE_NAMES[SUCCEEDED]: data}, bits=bits)
 
     def _comes_back(self, spec: SkillSpec, what: str, value: Any, snap: Snapshot) -> bool:
@@ -383,6 +382,15 @@ class RunWriter:
 def _says_more(step: Step) -> bool:
     """Whether the end of this step has more to say than a plain success has."""
     return bool(step.marks or step.attempts or step.child_run_id or step.transport or step.failure)
+
+
+def as_outcome(data: bytes, value: Any) -> tuple[bytes, bool]:
+    """The bytes of this value as those of an outcome, which is an object; and whether one was put around
+    it."""
+    # A tag is no dictionary of the agent's.
+    if data[:1] != b"{" or (data[:7] == b'{"$iso:' and type(value) is not dict):
+        return b'{"value":%b}' % data, True
+    return data, False
 
 
 def safe_snapshot(value: Any, around: int = 0) -> Snapshot:

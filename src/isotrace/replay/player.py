@@ -27,8 +27,8 @@ from isotrace.record.spec import SkillSpec
 from isotrace.record.timers import timer_args, timer_spec
 from isotrace.replay.driving import Driving, tell_transport
 from isotrace.replay.ending import ending_divergences
-from isotrace.replay.recorded import DeliveryKey, RecordedRun, RecordedStep
-from isotrace.replay.served import ServedStream, ServedTimer
+from isotrace.replay.recorded import DeliveryKey, RecordedRun, RecordedStep, over_http
+from isotrace.replay.served import ServedStream, ServedTimer, UnrecordedTimer
 from isotrace.replay.stop import ReplayStop
 from isotrace.replay.turns import RecordedOrder
 
@@ -119,6 +119,10 @@ class Player(Driving):
             raise self._stop
         self.answers.learn()
         step = self.matcher.match(spec, branch, args, kwargs)
+        if over_http(spec) and step.streams is not None and spec.streams != step.streams:
+            asked, came = ("as a stream", "whole") if spec.streams else ("whole", "as a stream")
+            message = f"the code asks for the answer of {spec.name} {asked}, on record it came {came}"
+            self.stop(findings.stream_changed(step.index, step.lineage, message, partial=True))
         if step.chunks and not spec.streams:
             for index in range(len(step.chunks)):
                 self.scheduler.served((step.lineage, index))
@@ -128,6 +132,8 @@ class Player(Driving):
         if self.is_the_run(spec):
             with self.outside():
                 return spec.function(*args, **kwargs)
+        if not self.record.has(spec):
+            return spec.function(*args, **kwargs)
         branch = branch.here()
         step = self.match(spec, branch, args, kwargs)
         worker = branch.control.worker
@@ -148,6 +154,8 @@ class Player(Driving):
         if self.is_the_run(spec):
             with self.outside():
                 return await spec.function(*args, **kwargs)
+        if not self.record.has(spec):
+            return await spec.function(*args, **kwargs)
         branch = branch.here()
         step = self.match(spec, branch, args, kwargs)
         if step.at_once:
@@ -182,11 +190,17 @@ class Player(Driving):
     def stream(
         self, spec: SkillSpec, branch: Branch, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Generator[Any, Any, Any]:
+        if not self.record.has(spec):
+            generator: Generator[Any, Any, Any] = spec.function(*args, **kwargs)
+            return generator
         return self._stream(spec, branch, args, kwargs).run()
 
     def astream(
         self, spec: SkillSpec, branch: Branch, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> AsyncGenerator[Any, Any]:
+        if not self.record.has(spec):
+            generator: AsyncGenerator[Any, Any] = spec.function(*args, **kwargs)
+            return generator
         return self._stream(spec, branch, args, kwargs).arun()
 
     def _stream(
@@ -206,7 +220,9 @@ class Player(Driving):
         when: float,
         fired: Callable[[], None],
         failed: Callable[[BaseException], None],
-    ) -> ServedTimer:
+    ) -> ServedTimer | UnrecordedTimer:
+        if not self.record.has(timer_spec(name)):
+            return UnrecordedTimer(name, delay, when, fired)
         step = self.match(timer_spec(name), branch, timer_args(delay), {})
         return ServedTimer(self, branch, step, fired, failed)
 

@@ -14,10 +14,17 @@ from isotrace.hashing import params_digest
 from isotrace.ledger import Ledger
 from isotrace.minted import MintedIds
 from isotrace.models import META_REPLAYABILITY, Erased, Lineage, TraceRecord
+from isotrace.record.edge import Edge
+from isotrace.record.spec import SkillSpec
 from isotrace.replay.from_record import events_of
 
 DeliveryKey = tuple[Lineage, int | str]
 """`(lineage, "end")` for a step's completion, `(lineage, n)` for the n-th chunk of a stream."""
+
+
+def over_http(spec: SkillSpec) -> bool:
+    """Whether calls of this skill are exchanges that a capture saw go over HTTP."""
+    return isinstance(spec, Edge) and spec.kind in ("http", "llm")
 
 
 class RecordedStep:
@@ -56,6 +63,13 @@ class RecordedStep:
         if self.finished is None:
             return self.kind == "llm" and "captured" in self.started.facts
         return self.finished.facts.get("assembled") is True
+
+    @property
+    def streams(self) -> bool | None:
+        """Whether its answer came piece by piece, None where nothing came of it."""
+        if self.chunks:
+            return True
+        return False if self.finished is not None and "outcome_data" in self.finished.values else None
 
     @property
     def at_once(self) -> bool:
@@ -215,6 +229,19 @@ class RecordedRun:
         without."""
         found = self.facts.get("sources")
         return [str(one) for one in found] if isinstance(found, list) else []
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether the record has only what went over some edges, as a cassette of HTTP calls has: in one
+        order, without branches, timers and local tools, and without the run's own input and end."""
+        return bool(self.facts.get("edges"))
+
+    def has(self, spec: SkillSpec) -> bool:
+        """Whether calls of this skill are such as the record has, where it is partial. Skills that are
+        declared count as steps: one that writes must never be executed for want of a record."""
+        if not self.is_partial or spec.kind == "agent":
+            return True
+        return over_http(spec) if isinstance(spec, Edge) else spec.kind != "timer"
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -146,11 +146,26 @@ class ServedStream:
         player.scheduler.served((step.lineage, "end"))
         player.ended(self._branch, step)
         facts = step.finished.facts if step.finished is not None else {}
+        if player.record.is_partial:
+            return  # how far the program read is not on record
         if self._seen != len(step.chunks) or not facts.get("closed_early"):
             message = (
                 f"the code stops {step.skill_name} after {self._seen} of {len(step.chunks)} recorded chunks"
             )
             player.divergences.append(findings.stream_changed(step.index, step.lineage, message))
+
+
+class UnrecordedTimer:
+    """A timer of a run whose record has none: what sleeps hardly waits, what times out keeps its time."""
+
+    def __init__(self, name: str, delay: float | None, when: float, fired: Callable[[], None]) -> None:
+        loop = asyncio.get_running_loop()
+        # Those that wake in an order go on doing so.
+        soon = loop.time() + (delay or 0.0) / 1000
+        self._handle = loop.call_at(min(when, soon) if name == SLEEP else when, fired)
+
+    def cancel(self) -> None:
+        self._handle.cancel()
 
 
 class ServedTimer:

@@ -176,7 +176,9 @@ class Replay:
         with guarding as guard:
             undo = [instrument()] if self.record.captured else []
             if self.record.sources:
-                undo += [control(), no_waiting()]
+                undo.append(control())
+            if self.record.sources or self.record.is_partial:
+                undo.append(no_waiting())
             tokens = set_all([(run_opener, self._attachment), (current_branch, None), (current_step, None)])
             try:
                 yield guard

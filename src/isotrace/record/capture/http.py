@@ -231,12 +231,12 @@ def note(
 ) -> None:
     """Notes how an answer came, as `transport` takes it, and whether it says that the call failed.
 
-    `url` is kept, without credentials and query, where the params do not say it: a model has another
-    price elsewhere.
+    `url` is kept, without credentials, where the params do not say it: a model has another price
+    elsewhere, and an export has to name it.
     """
     exchange.transport = transport(status, headers, **said)
     if url and "url" not in exchange.params:
-        exchange.transport["url"] = without_secrets(url).partition("?")[0]
+        exchange.transport["url"] = without_secrets(url)
     exchange.failure = failure(status)
 
 
@@ -290,4 +290,6 @@ def writer(exchange: Exchange, raws: deque[bytes], *, live: bool) -> Callable[[A
     """What makes bytes of a piece: those that it came in, or such as mean the same when it is served."""
     if live:
         return lambda _: raws.popleft()
-    return write_piece(kind_of(exchange)) or write_body
+    write = write_piece(kind_of(exchange)) or write_body
+    # What could not be cut came in bytes.
+    return lambda piece: piece if isinstance(piece, bytes) else write(piece)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from hashlib import sha256
 from typing import Any, Final
 
 from isotrace.record.capture.urls import HIDDEN, is_secret_name
@@ -49,6 +50,31 @@ def _part(part: bytes, read: Callable[[bytes, str], Any], depth: int) -> dict[st
     kind = headers.get("content-type", "text/plain")
     nested = read_multipart(body, kind, read, depth + 1)
     return {"headers": _stable(headers), "body": read(body, kind) if nested is None else nested}
+
+
+def write_multipart(value: Any, write: Callable[[Any], bytes]) -> tuple[str, bytes] | None:
+    """The type and the bytes of a form for which `read_multipart` gives this value; None where it is none.
+
+    `write` makes bytes of a part's body.
+    """
+    parts = value["parts"] if isinstance(value, dict) and value.keys() == {"parts"} else None
+    if not isinstance(parts, list) or not parts or not all(map(_is_field, parts)):
+        return None
+    lines = []
+    for part in parts:
+        head = "".join(f"{name}: {text}\r\n" for name, text in part["headers"].items())
+        lines.append(f"\r\n{head}\r\n".encode() + write(part["body"]) + b"\r\n")
+    boundary = sha256(b"".join(lines)).hexdigest()[:32]
+    mark = f"--{boundary}".encode()
+    data = b"".join(mark + line for line in lines) + mark + b"--\r\n"
+    return f"multipart/form-data; boundary={boundary}", data
+
+
+def _is_field(part: Any) -> bool:
+    if not isinstance(part, dict) or part.keys() != {"headers", "body"}:
+        return False
+    headers = part["headers"]
+    return isinstance(headers, dict) and "content-disposition" in headers
 
 
 def _stable(headers: dict[str, str]) -> dict[str, str]:

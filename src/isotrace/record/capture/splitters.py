@@ -59,6 +59,7 @@ def json_bytes(value: Any) -> bytes:
 # --- server-sent events -------------------------------------------------------------------
 
 _EVENT_END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
+_LINE_END = re.compile(r"\r\n|\r|\n")
 
 
 class EventSplitter:
@@ -71,14 +72,16 @@ class EventSplitter:
 
     def feed(self, data: bytes) -> Iterator[tuple[dict[str, Any], bytes]]:
         """The events that these bytes complete."""
-        self._rest += data
-        while (end := _EVENT_END.search(self._rest)) is not None:
-            raw, self._rest = self._rest[: end.end()], self._rest[end.end() :]
+        data, begin = self._rest + data, 0
+        for end in _EVENT_END.finditer(data):
+            block, raw = data[begin : end.start()], data[begin : end.end()]
+            begin = end.end()
             if raw.strip():
-                yield _event(raw[: end.start()]), self._blank + raw
+                yield _event(block), self._blank + raw
                 self._blank = b""
             else:
                 self._blank += raw
+        self._rest = data[begin:]
 
     def end(self) -> Iterator[tuple[dict[str, Any], bytes]]:
         """What was left without a blank line after it."""
@@ -90,7 +93,8 @@ class EventSplitter:
 def _event(block: bytes) -> dict[str, Any]:
     event: dict[str, Any] = {}
     data: list[str] = []
-    for line in block.decode(errors="replace").splitlines():
+    # Not `splitlines`: what else ends a line for Python may stand in the data.
+    for line in _LINE_END.split(block.decode(errors="replace").removeprefix("\ufeff")):
         name, _, value = line.partition(":")
         value = value.removeprefix(" ")
         if name == "data":
