@@ -10,9 +10,8 @@ import click
 
 from isotrace.cli.face import Face, with_face
 from isotrace.cli.options import with_executing
+from isotrace.cli.replaying import prompt_of, replayed
 from isotrace.errors import UsageError
-from isotrace.operations import replay_environment, show
-from isotrace.operations.isolated import replay_in_child
 from isotrace.replay import Plan
 
 
@@ -55,7 +54,7 @@ def command(
     with the old one as its parent. Exits with 0 if it came about, 1 if the code parted from the
     record before the fork or was stopped after it. With --json: as replay, and kept_run_id.
     """
-    prompt = None if prompt_file is None else prompt_file.read_text("utf-8")
+    prompt = prompt_of(prompt_file)
     plan = Plan(
         mode=mode,
         allow=allow,
@@ -65,17 +64,7 @@ def command(
         prompt=prompt,
         keep=True,
     )
-    with face.store() as store:
-        record = show(store, run, tenant_id=face.tenant)
-        environment = replay_environment(store, record.run_id, tenant_id=face.tenant)
-    result = replay_in_child(
-        record.run_id,
-        plan,
-        store_url=face.store_url,
-        tenant=face.tenant,
-        entry=entry,
-        environment=environment,
-    )
+    record, result = replayed(face, run, plan, entry)
     if face.json:
         face.print_json(result.data)
     else:

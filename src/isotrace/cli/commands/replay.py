@@ -8,8 +8,7 @@ import click
 
 from isotrace.cli.face import Face, with_face
 from isotrace.cli.options import with_executing
-from isotrace.operations import replay_environment, show
-from isotrace.operations.isolated import replay_in_child
+from isotrace.cli.replaying import prompt_of, replayed
 from isotrace.replay import Plan
 
 
@@ -40,19 +39,9 @@ def command(
     steps that only read; model-live calls models, and serves everything else to whoever asks for the
     same; live executes the skills that --allow names.
     """
-    prompt = None if prompt_file is None else prompt_file.read_text("utf-8")
+    prompt = prompt_of(prompt_file)
     plan = Plan(mode=mode, allow=allow, model=model, prompt=prompt, keep=keep)
-    with face.store() as store:
-        record = show(store, run, tenant_id=face.tenant)
-        environment = replay_environment(store, record.run_id, tenant_id=face.tenant)
-    result = replay_in_child(
-        record.run_id,
-        plan,
-        store_url=face.store_url,
-        tenant=face.tenant,
-        entry=entry,
-        environment=environment,
-    )
+    record, result = replayed(face, run, plan, entry)
     if face.json:
         face.print_json(result.data)
     else:
