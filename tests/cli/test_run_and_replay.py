@@ -663,3 +663,30 @@ def test_fork_keeps_what_the_program_had_read_of_its_surroundings(
         before[0]["params"]["text"].split()[4:]
     ] * 3
     assert isotrace("replay", said.json["kept_run_id"]).code == 0
+
+
+def test_exit_code_of_a_program_is_compared(
+    program: Callable[..., Any], isotrace: Callable[..., Any], tmp_path: Path
+) -> None:
+    source = "import sys, isotrace\n@isotrace.skill\ndef work(): return 1\nwork()\nsys.exit(3)\n"
+    (tmp_path / "ends.py").write_text(source)
+    run_id = program("run", "--json", "ends.py").json["runs"][0]
+    assert isotrace("replay", run_id).code == 0
+    (tmp_path / "ends.py").write_text(source.replace("exit(3)", "exit(4)"))
+    said = isotrace("replay", run_id, "--json")
+    first = said.json["divergences"][0]
+    assert (said.code, first["code"], first["pointers"]) == (1, "ERROR_CHANGED", ["/error/code"])
+
+
+def test_module_of_an_entry_is_imported_under_guard_in_every_mode(
+    isotrace: Callable[..., Any], trip: str, tmp_path: Path
+) -> None:
+    (tmp_path / "sly.py").write_text(
+        "import os\nos.system('echo out >> reached.txt')\n"
+        "import trip_body\ndef main(): return trip_body.trip()\n"
+    )
+    (tmp_path / "trip_body.py").write_text(TRIP.replace("print(trip())", ""))
+    for arguments in (["replay", trip, "--mode", "tools-live"], ["fork", trip, "--at", "0", "--allow", "*"]):
+        said = isotrace(*arguments, "--entry", "sly.py:main")
+        assert said.code != 0
+    assert not (tmp_path / "reached.txt").exists()

@@ -442,3 +442,56 @@ def test_strict_replay_says_why_the_code_parted() -> None:
     result = isotrace.replay("@last")
     assert result.cause is not None
     assert result.cause.why == "MODEL"
+
+
+# --- what a record, or a plan, may not do ---------------------------------------------------------
+
+
+def test_fork_that_follows_the_record_reads_what_the_record_has() -> None:
+    @isotrace.skill(effect="read")
+    def look(text: str) -> str:
+        return text
+
+    def body() -> None:
+        with isotrace.run("reader") as run:
+            for _ in range(3):
+                look(run.read("dice", lambda: str(random.random())))
+
+    body()
+    for mode in ("strict", "tools-live"):
+        result = isotrace.fork("@last", 1, body, mode=mode)
+        assert (str(result.verdict), result.stopped) == ("MATCH", False)
+
+
+def test_fork_replaces_an_outcome_that_is_no_object_by_either_name() -> None:
+    for pointer in ("/outcome_data", "/outcome_data/value"):
+        recorded()
+        result = isotrace.fork("@last", 1, changes={pointer: 99}, allow=["*"])
+        assert (result.value, result.error) == ("too dear", None)
+
+
+def test_an_agent_that_is_executed_is_held_to_the_list_too() -> None:
+    @isotrace.agent("inner")
+    def inner() -> str:
+        return book("oslo", price("oslo"))
+
+    def body() -> str:
+        with isotrace.run("outer"):
+            return inner()
+
+    body()
+    run_id = stored_id("@last")
+    executed.clear()
+    result = isotrace.replay(run_id, body, mode="live", allow=["inner", "price"])
+    assert executed == ["price"]
+    assert result.first is not None
+    assert result.first.code == "EFFECT_BLOCKED"
+    assert isotrace.replay(run_id, body, mode="live", allow=["*"]).stopped is False
+
+
+def test_fork_that_parts_before_it_began_leaves_no_run() -> None:
+    run_id = stored_id(recorded())
+    world["prompt"] = "be long"
+    result = isotrace.fork(run_id, 2, allow=["*"])
+    assert (result.stopped, result.kept) == (True, False)
+    assert stored_id("@last") == run_id

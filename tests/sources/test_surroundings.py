@@ -13,7 +13,8 @@ import httpx
 import pytest
 
 from isotrace.record.sources import variables
-from isotrace.record.sources.variables import PLACEHOLDER, WITHHELD, kept, restored
+from isotrace.record.sources.variables import WITHHELD, kept, restored
+from isotrace.record.withheld import PLACEHOLDER
 
 if TYPE_CHECKING:
     from tests.sources.conftest import Programs

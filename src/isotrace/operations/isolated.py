@@ -169,9 +169,9 @@ def _child(request: dict[str, Any]) -> dict[str, Any]:
     try:
         if relocation is not None:
             relocation.enter()
-        if plan.is_strict:
-            # From here on nothing gets out of this process: the agent's module is imported under guard.
-            guard_process()
+        # From here on nothing gets out of this process but what steps do that are really executed: the
+        # agent's module is imported under guard.
+        guard_process(steps_go_out=not plan.is_strict)
         result = replay_again(
             store,
             request["run_id"],

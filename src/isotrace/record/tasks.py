@@ -96,7 +96,8 @@ _FINALIZE = finalize.__call__.__code__
 _RUN = asyncio.Runner.run.__code__
 
 
-_SHUTDOWN = ("shutdown_asyncgens", "shutdown_default_executor")
+# The last is aiohttp's: a session that is closed has its connections wait for their ends, if it has any.
+_SHUTDOWN = ("shutdown_asyncgens", "shutdown_default_executor", "_wait_for_close")
 
 
 def install_factory(loop: asyncio.AbstractEventLoop) -> Callable[[], None] | None:

@@ -15,7 +15,7 @@ from isotrace.hashing import outcome_digest
 from isotrace.jsondiff import MISSING, Change, diff_values
 from isotrace.models import Erased
 from isotrace.record.context import RunEnding
-from isotrace.record.outcomes import classify
+from isotrace.record.outcomes import classify, error_value
 from isotrace.record.snapshot import snapshot
 from isotrace.replay.recorded import RecordedRun, RecordedStep
 
@@ -81,6 +81,25 @@ def _recorded_error(record: RecordedRun) -> Any:
     return value.get("type") if isinstance(value, dict) else None
 
 
+def _recorded_args(record: RecordedRun) -> list[Any]:
+    assert record.finished is not None
+    value = record.finished.value("error")
+    args = value.get("args") if isinstance(value, dict) else None
+    return args if isinstance(args, list) else []
+
+
+def message_note(record: RecordedRun, error: BaseException | None) -> str | None:
+    """A sentence for a run that ended with the recorded error, but with another message."""
+    if error is None or record.finished is None or isinstance(error, SystemExit):
+        return None
+    value = record.finished.value("error")
+    before = value.get("message") if isinstance(value, dict) else None
+    after = error_value(error)["message"]
+    if before in (None, after) or _recorded_error(record) != type(error).__qualname__:
+        return None
+    return f"the run ended with the recorded error, and another message: {before[:120]!r} → {after[:120]!r}"
+
+
 def _named(error: BaseException) -> str:
     return f"{type(error).__qualname__}: {error}"[:200]
 
@@ -105,6 +124,12 @@ def _is_own(file: str) -> bool:
 
 def _errors(record: RecordedRun, error: BaseException, end: int) -> list[Divergence]:
     recorded = _recorded_error(record)
+    if isinstance(error, SystemExit) and recorded == "SystemExit":
+        before = _recorded_args(record)
+        same = not before or before == [error.code]
+        return (
+            [] if same else [findings.error_changed(end, (), [Change("/error/code", before[0], error.code)])]
+        )
     if recorded is None or is_recorded(record, error):
         return []
     return [findings.error_changed(end, (), [Change("/error/type", recorded, type(error).__qualname__)])]

@@ -29,7 +29,7 @@ from typing import Any
 from isotrace.errors import UncontrolledSourceError
 from isotrace.record import telemetry
 from isotrace.record.capture.command import asks_about_the_machine
-from isotrace.record.context import current_step
+from isotrace.record.context import Step, current_step
 from isotrace.record.patches import patch
 from isotrace.record.telemetry import GUARD_ATTRIBUTE
 
@@ -41,6 +41,7 @@ _AUDITED = {
     "socket.getaddrinfo": "look up a host",
     "socket.gethostbyname": "look up a host",
     "socket.gethostbyaddr": "look up a host",
+    "socket.getnameinfo": "look up a host",
     "socket.sendto": "send a datagram",
     "socket.sendmsg": "send a datagram",
     "socket.bind": "listen on a port",
@@ -134,7 +135,7 @@ class Guard:
 _UNHEARD = Guard("patched")
 """Refuses as any guard does; nobody reads what it has refused."""
 
-_guard: ContextVar[Guard | None] = ContextVar("isotrace_guard", default=None)
+_guard: ContextVar[Guard | _OfStep | None] = ContextVar("isotrace_guard", default=None)
 
 
 class _Process:
@@ -145,11 +146,38 @@ class _Process:
 
 def active_guard() -> Guard | None:
     """The guard over the calling code, if any."""
-    of_thread: Guard | None = getattr(threading.current_thread(), GUARD_ATTRIBUTE, None)
+    of_thread: Guard | _OfStep | None = getattr(threading.current_thread(), GUARD_ATTRIBUTE, None)
     if of_thread is _UNHEARD:
         return _UNHEARD
-    guard: Guard | None = _guard.get() or _Process.guard or of_thread
+    of_context = _guard.get()
+    for one in (of_context, of_thread):
+        if isinstance(one, _OfStep):
+            return None if one.is_open else one.guard
+    guard: Guard | None = of_context or _Process.guard or of_thread  # type: ignore[assignment]  # none is of a step
     return None if guard is not None and guard.steps_go_out and current_step.get() is not None else guard
+
+
+class _OfStep:
+    """What a thread or a job has that an executed step has started: it may reach outside while the step is
+    open. Afterwards it is guarded."""
+
+    def __init__(self, step: Step, guard: Guard) -> None:
+        self._step = step
+        self.guard = guard
+
+    @property
+    def is_open(self) -> bool:
+        return not self._step.ended
+
+
+def _heir() -> Guard | _OfStep | None:
+    """What a thread or a job is to have that is started here."""
+    guard = active_guard()
+    step = current_step.get()
+    around = _guard.get() or _Process.guard
+    if guard is None and step is not None and isinstance(around, Guard):
+        return _OfStep(step, around)
+    return guard
 
 
 def _audit(event: str, args: tuple[Any, ...]) -> None:
@@ -232,7 +260,7 @@ def _starting_thread(original: Callable[..., Any]) -> Callable[..., Any]:
     """A thread that guarded code starts is guarded: a new thread has an empty context."""
 
     def start(self: threading.Thread) -> Any:
-        guard = active_guard()
+        guard = _heir()
         if guard is not None and not isinstance(self, threading._DummyThread):
             # What telemetry can't send is nobody's business.
             setattr(self, GUARD_ATTRIBUTE, _UNHEARD if telemetry.exports(self) else guard)
@@ -245,7 +273,7 @@ def _submitting(original: Callable[..., Any]) -> Callable[..., Any]:
     """A job that guarded code gives to a pool is guarded, whenever the pool's thread was started."""
 
     def submit(self: Any, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        guard = active_guard()
+        guard = _heir()
         return (
             original(self, function, *args, **kwargs)
             if guard is None
@@ -255,7 +283,7 @@ def _submitting(original: Callable[..., Any]) -> Callable[..., Any]:
     return submit
 
 
-def _within(guard: Guard, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+def _within(guard: Guard | _OfStep, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     token = _guard.set(guard)
     try:
         return function(*args, **kwargs)
@@ -279,12 +307,15 @@ def guarded(*, steps_go_out: bool = False) -> Iterator[Guard]:
             take_off()
 
 
-def guard_process() -> Guard:
-    """Refuses network and processes to this whole process for the rest of its life.
+def guard_process(*, steps_go_out: bool = False) -> Guard:
+    """Refuses network and processes to this whole process for the rest of its life, with `steps_go_out`
+    not to the bodies of its steps.
 
-    For the child process of a replay: in a network namespace of its own where that is permitted.
+    For the child process of a replay: in a network namespace of its own where that is permitted, and
+    nothing is to go out at all.
     """
-    guard = Guard("netns" if enter_network_namespace() else "patched")
+    alone = not steps_go_out and enter_network_namespace()
+    guard = Guard("netns" if alone else "patched", steps_go_out=steps_go_out)
     _audit_from_now_on()
     _patch_all()
     _Process.guard = guard

@@ -14,6 +14,7 @@ import orjson
 from isotrace.clock import Clock
 from isotrace.compare import findings
 from isotrace.events import Event, lineage_text
+from isotrace.models import Lineage
 from isotrace.record.context import (
     Branch,
     Ending,
@@ -183,6 +184,43 @@ class RerunRecorder(Recorder):
             when = loop.time() if part.step.delivered else never(loop)
         step = self.writer.begin(part.spec, branch, part.args, part.kwargs)
         return RecordedTimer(self, step, when, fired, self._now_ns)
+
+
+class InnerRecorder(Recorder):
+    """Records a run that an executed step opens; `check` is asked before each of its steps."""
+
+    def __init__(
+        self,
+        check: Callable[[SkillSpec, Lineage], None],
+        info: RunInfo,
+        journal: AnyJournal,
+        clock: Clock,
+        ended: Callable[[AnyJournal, bool], None],
+    ) -> None:
+        self._check = check
+        super().__init__(info, journal, clock, ended)
+
+    def call(self, spec: SkillSpec, branch: Branch, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        self._check(spec, (*branch.path, branch.count))
+        return super().call(spec, branch, args, kwargs)
+
+    async def acall(
+        self, spec: SkillSpec, branch: Branch, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        self._check(spec, (*branch.path, branch.count))
+        return await super().acall(spec, branch, args, kwargs)
+
+    def stream(
+        self, spec: SkillSpec, branch: Branch, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Generator[Any, Any, Any]:
+        self._check(spec, (*branch.path, branch.count))
+        return super().stream(spec, branch, args, kwargs)
+
+    def astream(
+        self, spec: SkillSpec, branch: Branch, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> AsyncGenerator[Any, Any]:
+        self._check(spec, (*branch.path, branch.count))
+        return super().astream(spec, branch, args, kwargs)
 
 
 class _Times:

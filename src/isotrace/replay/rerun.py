@@ -37,7 +37,7 @@ from isotrace.replay.driving import Driving
 from isotrace.replay.plan import OUTCOME, PARAMS, Plan
 from isotrace.replay.recorded import RecordedRun, RecordedStep
 from isotrace.replay.requests import Requests
-from isotrace.replay.rerecording import RerunRecorder
+from isotrace.replay.rerecording import InnerRecorder, RerunRecorder
 from isotrace.replay.serving import Standin
 from isotrace.replay.stop import ReplayStop
 from isotrace.replay.turns import MixedOrder
@@ -69,6 +69,7 @@ class Rerun(Driving):
         self.plan = plan
         self.served_count = 0
         self.executed_count = 0
+        self.kept = plan.keep
         self._store = store
         self._prefix: frozenset[Lineage] = frozenset()
         self._fork: RecordedStep | None = None
@@ -121,6 +122,11 @@ class Rerun(Driving):
         def ended(journal: AnyJournal, stopped: bool) -> None:
             if made is self.driver:  # not the run that was implied, where the code has opened one itself
                 self._content = _content(journal)
+                if self.stopped and not self.executed_count:
+                    # It did not come about: the code parted from the record before anything was executed.
+                    self.kept = False
+                    journal.remove()
+                    return
             submit(journal, stopped)
 
         made = RerunRecorder(self, info, journal, clock, ended)
@@ -130,6 +136,23 @@ class Rerun(Driving):
         """What the recorded run was given, for code that is the body of the run."""
         value = self.record.started.value(name, default)
         return default if isinstance(value, Erased) else from_plain(value)
+
+    def inner(self, info: RunInfo) -> Driver:
+        """The driver of a run that an executed step opens: it is recorded, and held to the same plan."""
+
+        def make(
+            info: RunInfo, journal: AnyJournal, clock: Clock, ended: Callable[[AnyJournal, bool], None]
+        ) -> InnerRecorder:
+            return InnerRecorder(self.check, info, journal, clock, ended)
+
+        return start_recording(info, self._store, "process", SYSTEM, make=make)
+
+    def check(self, spec: SkillSpec, lineage: Lineage) -> None:
+        """Stops the replay where a step of an inner run is not to be executed."""
+        if self._stop is not None:
+            raise self._stop
+        if not self.plan.executes(spec.kind, spec.name, spec.effect):
+            self._refuse(spec, lineage)
 
     def _parent(self) -> dict[str, Any] | None:
         if self._fork is None:
@@ -300,6 +323,8 @@ class Rerun(Driving):
     @property
     def reads_live(self) -> bool:
         """Whether clocks and the like are read for real by now."""
+        if self.plan.follows_the_record:
+            return False
         return self._forked or (self.plan.mode == "live" and self._fork is None)
 
     def read(self, branch: Branch) -> tuple[bool, Any, Event | None]:
@@ -351,14 +376,16 @@ def _with_outcome(step: RecordedStep, changes: Mapping[str, Any]) -> RecordedSte
     """The step as if it had succeeded with another outcome."""
     finished = step.finished
     assert finished is not None
-    outcome = finished.value("outcome_data")
-    data = orjson.dumps(with_changes(outcome, changes, OUTCOME))
+    outcome = with_changes(finished.value("outcome_data"), changes, OUTCOME)
+    kept_form = isinstance(outcome, dict) and outcome.keys() == {"value"}
+    data = orjson.dumps(outcome)
     transport = finished.value("transport")
     values = {"outcome_data": data}
     if isinstance(transport, dict):
         kept = {name: value for name, value in transport.items() if name != "text"}
         values["transport"] = orjson.dumps({**kept, "status": 200})
     facts = {**finished.facts, "status": "success", "outcome_category": "SUCCESS", "outcome_code": None}
+    facts["wrapped"] = bool(facts.get("wrapped")) and kept_form
     changed = RecordedStep(step.started)
     changed.index = step.index
     changed.finished = Event(finished.seq, finished.type, finished.time_us, facts, dict(values))

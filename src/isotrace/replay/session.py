@@ -28,7 +28,6 @@ from isotrace.record.context import (
 from isotrace.record.runs import run_of
 from isotrace.record.sources import control
 from isotrace.record.spec import SkillSpec
-from isotrace.replay.driving import Driving
 from isotrace.replay.guard import Guard, active_guard, guarded
 from isotrace.replay.plan import READS, Plan
 from isotrace.replay.player import Player
@@ -45,14 +44,14 @@ class Attachment:
     that is really executed opens them.
     """
 
-    def __init__(self, driving: Driving, plan: Plan) -> None:
+    def __init__(self, driving: Player | Rerun, plan: Plan) -> None:
         self.driving = driving
         self._plan = plan
         self.attached = False
 
     def __call__(self, info: RunInfo) -> Driver | None:
-        if self.attached and current_step.get() is not None and not self._plan.is_strict:
-            return None
+        if self.attached and current_step.get() is not None and isinstance(self.driving, Rerun):
+            return self.driving.inner(info)
         if self.attached or self.driving.begun:
             self.driving.fail(
                 ReplayError(

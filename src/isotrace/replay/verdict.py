@@ -16,7 +16,7 @@ from isotrace.hashing import outcome_digest, params_digest, path_next, path_star
 from isotrace.ledger import Ledger
 from isotrace.models import Erased, ParityResult, StepContext, TraceRecord, TraceStatus, TraceStep
 from isotrace.replay.driving import Driving
-from isotrace.replay.ending import is_recorded, raised_note
+from isotrace.replay.ending import is_recorded, message_note, raised_note
 from isotrace.replay.guard import Guard
 from isotrace.replay.matching import LiveStep
 from isotrace.replay.player import Player
@@ -229,7 +229,7 @@ def rerun_result(rerun: Rerun, ended: Ended) -> ReplayResult:
         notes=[*_notes(rerun, rerun.raised or ended.error), *_answered_otherwise(original, new)],
         cause=None if first is None or first.code in _WITHOUT_CAUSE else cause,
         new_run=new,
-        kept=rerun.plan.keep,
+        kept=rerun.kept,
         stopped=rerun.stopped,
         value=None if rerun.stopped else ended.value,
         error=ended.error,
@@ -268,7 +268,9 @@ def _same(before: TraceStep, after: TraceStep) -> bool:
 def _notes(driving: Driving, error: BaseException | None) -> list[str]:
     """`error`: what the agent raised, where that did not just happen as recorded."""
     raised = None if isinstance(error, ReplayStop) else raised_note(error)
+    other = message_note(driving.record, driving.raised) if error is None else None
     grade = driving.record.grade
     recorded = [f"recorded: {reason}" for reason in grade] if isinstance(grade, list) else []
-    said = [*([raised] if raised else ()), *driving.matcher.uncertain, *driving.marks, *recorded]
+    first = [one for one in (raised, other) if one]
+    said = [*first, *driving.matcher.uncertain, *driving.marks, *recorded]
     return list(dict.fromkeys(said))

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from isotrace.record.capture.urls import HIDDEN, is_secret_name, without_secrets
 from isotrace.record.context import Branch
+from isotrace.record.withheld import SECRET_FORM, SECRET_TEXT, hidden
 
 KIND: Final = "process"
 
@@ -140,7 +141,7 @@ def _environment(given: Mapping[Any, Any] | None) -> dict[str, Any]:
     theirs = {os.fsdecode(name): os.fsdecode(value) for name, value in given.items()}
     ours = dict(os.environ)
     changed: dict[str, str | None] = {
-        name: HIDDEN if is_secret_name(name) else without_secrets(value)
+        name: HIDDEN if is_secret_name(name) or SECRET_FORM.match(value) else hidden(without_secrets(value))
         for name, value in sorted(theirs.items())
         if ours.get(name) != value
     }
@@ -219,6 +220,7 @@ def _hidden_word(word: str) -> str:
 
 def _hidden_line(line: str) -> str:
     """The same for a line that a shell is given."""
+    line = SECRET_TEXT.sub(HIDDEN, hidden(line))
     if "://" in line:
         line = _ADDRESS.sub(lambda found: without_secrets(found[0]), line)
     line = _HEADER.sub(rf"\1\2{HIDDEN}", line)

@@ -204,12 +204,23 @@ def together(plain: Any, forms: Iterable[Form], reach: Reach) -> Any:
     return holder[0]
 
 
+_FITS: dict[str, Callable[[Any], bool]] = {
+    "enum": lambda kind: issubclass(kind, Enum),
+    "named tuple": lambda kind: issubclass(kind, tuple) and hasattr(kind, "_make"),
+    "model": lambda kind: any(base.__module__.startswith("pydantic.") for base in kind.__mro__),
+    "dataclass": dataclasses.is_dataclass,
+}
+"""What a class must be to be made from its parts: a record names it, and a record may be anybody's."""
+
+
 def _made(content: Any, form: list[Any], reach: Reach) -> Any:
     if form[0] == "tuple":
         return tuple(content)
     kind: Any = reach.find(form[1])
     if kind is None:
         raise LookupError(f"the tool's code names no class {form[1]}")
+    if not _FITS[form[0]](kind):
+        raise LookupError(f"{form[1]} is no {form[0]}")
     if form[0] == "enum":
         return kind(content)
     if form[0] == "named tuple":

@@ -25,6 +25,7 @@ from isotrace.record.capture.urls import form_without_secrets, without_secrets
 from isotrace.record.edge import Edge, Exchange, edge
 from isotrace.record.outcomes import status_outcome
 from isotrace.record.spec import Effect, Shape
+from isotrace.record.withheld import hidden, hidden_value
 
 KEPT_HEADERS: Final = frozenset(
     {
@@ -73,12 +74,20 @@ def asked(method: str, url: str, headers: Mapping[str, str], body: bytes) -> Ask
     if call is not None:
         streams = call.params.get("stream") is True or "stream" in parts.path
         return Asked(call.operation, "llm", "read", call.params, streams, url)
-    params: dict[str, Any] = {"method": method, "url": without_secrets(url)}
+    params: dict[str, Any] = {"method": method, "url": address(url)}
     if body:
-        params["body"] = content
+        params["body"] = hidden_value(content)
     streams = headers.get("accept", "").startswith(EVENT_STREAM)
     name = f"{method} {parts.hostname or parts.path}"
     return Asked(name, "http", "read" if method in _READ else "write", params, streams, url)
+
+
+_ADDRESSES: Final = ("location", "link")
+
+
+def address(url: str) -> str:
+    """An address as it may stand in a record."""
+    return hidden(without_secrets(url))
 
 
 def _asked_body(body: bytes, headers: Mapping[str, str]) -> Any:
@@ -142,7 +151,11 @@ def transport(
 ) -> dict[str, Any]:
     """How an answer came: its status, and those headers that a program may decide by; the reason phrase
     and the protocol's version where they are not the usual ones."""
-    kept = [[name.lower(), value] for name, value in headers if name.lower() in KEPT_HEADERS]
+    kept = [
+        [name.lower(), address(value) if name.lower() in _ADDRESSES else value]
+        for name, value in headers
+        if name.lower() in KEPT_HEADERS
+    ]
     said: dict[str, Any] = {"status": status, "headers": kept}
     if reason is not None and (status, reason) != (200, "OK"):
         said["reason"] = reason
@@ -236,7 +249,7 @@ def note(
     """
     exchange.transport = transport(status, headers, **said)
     if url and "url" not in exchange.params:
-        exchange.transport["url"] = without_secrets(url)
+        exchange.transport["url"] = address(url)
     exchange.failure = failure(status)
 
 

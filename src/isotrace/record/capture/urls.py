@@ -11,7 +11,7 @@ HIDDEN: Final = "***"
 _CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _SECRET: Final = re.compile(
     r"(?:^|[^a-z])(?:key|keyid|sig|auth|pwd|pass|code|jwt|sid|session)(?:$|[^a-z])"
-    r"|apikey|api_key|accesskey|access_key|secret|passw|passphrase|token(?!s)|signature|credential|authori[sz]ation"
+    r"|apikey|api_key|app_?id|accesskey|access_key|secret|passw|passphrase|token(?!s)|signature|credential|authori[sz]ation"
 )
 
 

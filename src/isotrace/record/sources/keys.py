@@ -25,7 +25,20 @@ ABOUT = About(
 )
 
 _BETWEEN = ("random", "secrets")
-_HARMLESS = ("isotrace", "httpx", "httpx2", "urllib3", "requests", "aiohttp", "websockets", "mcp")
+_HARMLESS = frozenset(
+    {
+        "aiohttp",
+        "anthropic",
+        "httpx",
+        "httpx2",
+        "isotrace",
+        "mcp",
+        "openai",
+        "requests",
+        "urllib3",
+        "websockets",
+    }
+)
 """They separate the parts of a body by it, greet a server, or name a session."""
 _STDLIB = sysconfig.get_path("stdlib") + os.sep
 _INSTALLED = tuple({f"{sysconfig.get_path(name)}{os.sep}" for name in ("purelib", "platlib")})

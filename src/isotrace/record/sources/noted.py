@@ -32,6 +32,8 @@ CONNECTION: Final = "connection "
 
 _NS: Final = 1_000_000_000
 _MAX_STEP: Final = 2**53 - 1
+_MAX_DIGITS: Final = 4096
+_HEX: Final = frozenset("0123456789abcdef")
 
 
 part_of_another: ContextVar[bool] = ContextVar("isotrace_part_of_another", default=False)
@@ -87,12 +89,36 @@ def encoded(source: str, values: list[Any]) -> Any:
 
 def decoded(source: str, data: Any) -> list[Any]:
     """The values again. Raises `ValueError`, `TypeError` or `KeyError` for what was never written so."""
+    if source in (UUID, ENTROPY):
+        return _listed(data, _is_hex)
     if source != CLOCK:
-        return list(data)
+        return _listed(data, _is_plain)
     if isinstance(data, list):
-        return [second * _NS + rest for second, rest in data]
-    second, rest = data["first"]
-    values = [second * _NS + rest]
-    for step in data["steps"]:
+        return [_moment(pair) for pair in _listed(data, lambda pair: isinstance(pair, list))]
+    values = [_moment(data["first"])]
+    for step in _listed(data["steps"], _is_whole):
         values.append(values[-1] + step)
     return values
+
+
+def _listed(data: Any, fits: Callable[[Any], bool]) -> list[Any]:
+    if not isinstance(data, list) or len(data) > MAX_IN_GAP or not all(map(fits, data)):
+        raise ValueError("no list of noted values")
+    return data
+
+
+def _moment(pair: Any) -> int:
+    second, rest = _listed(pair, _is_whole)
+    return int(second * _NS + rest)
+
+
+def _is_whole(value: Any) -> bool:
+    return type(value) is int and abs(value) <= _MAX_STEP
+
+
+def _is_hex(value: Any) -> bool:
+    return type(value) is str and len(value) <= _MAX_DIGITS and set(value) <= _HEX
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, str | int | float | bool | list | dict | None)

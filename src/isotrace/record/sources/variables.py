@@ -19,6 +19,7 @@ from isotrace.record.capture.urls import is_secret_name, without_secrets
 from isotrace.record.context import live_branch
 from isotrace.record.patches import patch
 from isotrace.record.sources.surroundings import VARIABLES, surroundings
+from isotrace.record.withheld import PLACEHOLDER, SECRET_FORM, forget
 
 ABOUT = About(
     libraries="environment (`os.environ`, `os.getenv`), time zone, locale",
@@ -57,15 +58,13 @@ WITHHELD: Final = {"set": True}
 """In place of a value that is not kept."""
 
 _OURS = re.compile(r"(?:ISOTRACE|PYTHON|LD|DYLD|COVERAGE|COV)_?|_$")
-_SECRET_FORM = re.compile(
-    r"(?:sk|pk|rk|ghp|gho|github_pat|glpat|xox[abprs]|hf|AKIA|ASIA|AIza|eyJ)[-_A-Za-z0-9]"
-)
 _MAX_NAMES = 300
 _MAX_LENGTH = 2000
 
 
 def watch() -> Callable[[], None]:
     """Notes what is read from now on; gives the way back."""
+    forget()
     before = dict(os.environ)
     seen: set[str] = set()
     local = threading.local()
@@ -119,7 +118,7 @@ def kept(name: str, value: str | None) -> Any:
     if value is None:
         return None
     # Bytes that are no text would not come back.
-    secret = is_secret_name(name) or _SECRET_FORM.match(value) or without_secrets(value) != value
+    secret = is_secret_name(name) or SECRET_FORM.match(value) or without_secrets(value) != value
     return WITHHELD if secret or len(value) > _MAX_LENGTH or not value.isprintable() else value
 
 
@@ -153,6 +152,3 @@ def restored(variables: Mapping[str, Any], here: Mapping[str, str]) -> dict[str,
     if "TZ" not in environment and isinstance(zone, str) and zone != local_zone():
         environment["TZ"] = zone
     return environment
-
-
-PLACEHOLDER: Final = "isotrace-placeholder"
