@@ -553,7 +553,7 @@ def test_interrupted_bisection_leaves_nothing(
         start_new_session=True,
         text=True,
         # A shell starts what it runs in the background with Ctrl-C ignored.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  # one thread
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         while not list(temporary.glob("*/*/waiting")):
             assert process.poll() is None, process.communicate()
