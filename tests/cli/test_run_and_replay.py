@@ -690,3 +690,17 @@ def test_module_of_an_entry_is_imported_under_guard_in_every_mode(
         said = isotrace(*arguments, "--entry", "sly.py:main")
         assert said.code != 0
     assert not (tmp_path / "reached.txt").exists()
+
+
+def test_run_by_hand_beside_steps_of_the_program_is_a_reason(
+    program: Callable[..., Any], isotrace: Callable[..., Any], tmp_path: Path
+) -> None:
+    (tmp_path / "both.py").write_text(
+        "import isotrace\n@isotrace.skill\ndef work(x): return x\nwork(1)\n"
+        "with isotrace.run('by-hand'): work(2)\n"
+    )
+    runs = program("run", "--json", "both.py").json["runs"]
+    shown = {run["agent_id"]: run for run in (isotrace("show", one, "--json").json for one in runs)}
+    assert shown["by-hand"]["metadata"]["replayability"] == "replayable"
+    (reason,) = shown["both"]["metadata"]["replayability"]
+    assert "opened by hand" in reason

@@ -168,6 +168,9 @@ class Run:
     def __enter__(self) -> Self:
         if self._driver is not None:
             raise RecordingError("a run can be entered once", run_id=self.run_id, hint="call run() again")
+        around = live_branch()
+        if around is not None and around.driver.info.provisional:
+            around.driver.note("a run was opened by hand beside the program's own steps, and can't be served")
         driver = self._given_driver or self._drivers()
         driver.run = self
         self._driver, self._info = driver, driver.info
