@@ -495,3 +495,16 @@ def test_fork_that_parts_before_it_began_leaves_no_run() -> None:
     result = isotrace.fork(run_id, 2, allow=["*"])
     assert (result.stopped, result.kept) == (True, False)
     assert stored_id("@last") == run_id
+
+
+def test_model_that_can_not_be_reached_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    run_id = stored_id(recorded())
+    spec: Any = chat.__isotrace_skill__  # type: ignore[attr-defined]  # set by the decorator
+
+    def down(model: str, messages: list[dict[str, str]]) -> dict[str, Any]:
+        raise ConnectionRefusedError("nobody there")
+
+    monkeypatch.setattr(spec, "function", down)
+    result = isotrace.replay(run_id, mode="model-live")
+    assert (str(result.verdict), result.cause) == ("INCONCLUSIVE", None)
+    assert "step 0 (chat) could not be made: ConnectionRefusedError" in result.notes[0]

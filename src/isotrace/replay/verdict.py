@@ -211,6 +211,9 @@ def rerun_result(rerun: Rerun, ended: Ended) -> ReplayResult:
         verdict, parity, cause = verdict_of(divergences), diff.parity, diff.cause
         if verdict is Verdict.MATCH:
             verdict = diff.verdict
+    unmade = _could_not_be_made(original, new)
+    if unmade and verdict is Verdict.DIVERGED:
+        verdict, cause = Verdict.INCONCLUSIVE, None
     first = first_divergence(divergences)
     asked = {step.context.lineage for step in new.steps if step.context is not None}
     return ReplayResult(
@@ -226,7 +229,7 @@ def rerun_result(rerun: Rerun, ended: Ended) -> ReplayResult:
             blocked=len(ended.guard.blocked),
             guard=ended.guard.kind,
         ),
-        notes=[*_notes(rerun, rerun.raised or ended.error), *_answered_otherwise(original, new)],
+        notes=[*unmade, *_notes(rerun, rerun.raised or ended.error), *_answered_otherwise(original, new)],
         cause=None if first is None or first.code in _WITHOUT_CAUSE else cause,
         new_run=new,
         kept=rerun.kept,
@@ -241,6 +244,22 @@ def _compared_kinds(rerun: Rerun, original: TraceRecord, new: TraceRecord) -> se
         return None
     kinds = {step.context.kind for run in (original, new) for step in run.steps if step.context is not None}
     return (kinds - {"llm"}) or {"tool"}
+
+
+def _could_not_be_made(original: TraceRecord, new: TraceRecord) -> list[str]:
+    """Sentences for executed steps that nobody answered, as against an answer that says that they failed: a
+    server that is down tells nothing about the agent."""
+    before = {step.context.lineage: step for step in original.steps if step.context is not None}
+    found: list[str] = []
+    for step in new.steps:
+        context = step.context
+        if step.outcome_category != "TRANSIENT" or context is None or context.transport is not None:
+            continue
+        there = before.get(context.lineage)
+        if there is None or there.outcome_code != step.outcome_code:
+            what = f"step {step.step_index} ({step.skill_name}) could not be made: {step.outcome_code}"
+            found.append(f"{what}. That tells nothing about the agent")
+    return found
 
 
 def _answered_otherwise(original: TraceRecord, new: TraceRecord) -> list[str]:
