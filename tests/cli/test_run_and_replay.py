@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,24 @@ def test_exit_code_is_the_programs(
     assert said.code == code
     assert error in said.err
     assert "isotrace/cli" not in said.err
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.parametrize(
+    ("before", "runs"), [("work(1)", 1), ("pass", 0)], ids=["after-a-step", "before-any"]
+)
+def test_forked_child_ends_with_its_own_exit_code_and_says_nothing(
+    program: Callable[..., Any], tmp_path: Path, before: str, runs: int
+) -> None:
+    (tmp_path / "forks.py").write_text(
+        "import os, sys, isotrace\n@isotrace.skill\ndef work(x): return x\n"
+        f"{before}\nchild = os.fork()\nif child == 0:\n    work(2)\n    sys.exit(3)\n"
+        "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+    )
+    said = program("run", "forks.py")
+    assert (said.code, said.out) == (0, "3\n")
+    assert said.err.count("isotrace: ") == 1
+    assert said.err.count("recorded run") == runs
 
 
 def test_failing_agent_is_recorded_as_failed(

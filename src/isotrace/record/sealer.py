@@ -8,7 +8,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import Context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -142,8 +142,10 @@ def observed(told: Callable[[str], None], begun: Callable[[str], None]) -> Itera
         yield
         flush()
     finally:
-        _sealer.observers.remove(told)
-        _sealer.begun_observers.remove(begun)
+        # Gone in a child that was forked during the block: what it records is no news of this one.
+        for observers, observer in ((_sealer.observers, told), (_sealer.begun_observers, begun)):
+            with suppress(ValueError):
+                observers.remove(observer)
 
 
 def adopt_journals(store: TraceStore) -> list[str]:

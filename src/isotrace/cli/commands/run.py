@@ -45,8 +45,11 @@ def command(
     if face.store_url:
         os.environ["ISOTRACE_STORE"] = face.store_url
     os.environ["ISOTRACE_TENANT"] = face.tenant
+    process = os.getpid()
     with _stdout_kept_clean() if face.json else nullcontext(), recorded_here() as recorded:
         code = _execute(entry, agent_id)
+        if os.getpid() != process:
+            return code  # a child that the program forked: the run and its report are the parent's
         isotrace.flush()
     if face.json:
         face.print_json({"exit_code": code, "runs": recorded.stored, "not_stored": recorded.waiting})
