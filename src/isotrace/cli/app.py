@@ -171,7 +171,8 @@ def _called(call: Callable[[], Any], argv: list[str]) -> Any:
         warnings.simplefilter("always", IsotraceWarning)
         warnings.showwarning = _show_warning
         code = call()
-        if sys.stdout is not None:
+        # A program that was run may have closed it.
+        if sys.stdout is not None and not getattr(sys.stdout, "closed", False):
             sys.stdout.flush()
     return code
 

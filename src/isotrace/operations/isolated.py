@@ -30,6 +30,10 @@ from isotrace.replay import Plan, guard_process
 from isotrace.replay.ending import raised_note
 
 _PLAN_FIELDS = [field.name for field in fields(Plan)]
+_LEFT = (
+    "the code left its process at once, as os._exit does, so that nothing after it could be compared: "
+    "leave by sys.exit, or replay a function that returns before that with --entry"
+)
 _ERROR_FIELDS = ("where", "pointer", "run_id", "step", "expected", "got", "nearest", "hint")
 
 
@@ -114,7 +118,10 @@ def replay_in_child(
         raise ReplayError("the replay took too long", run_id=run_id, expected=f"at most {timeout_s:g} s")
     if not answer:
         raise ReplayError(
-            "the replay's process ended without a verdict", run_id=run_id, got=_ended(child.returncode)
+            "the replay's process ended without a verdict",
+            run_id=run_id,
+            got=_ended(child.returncode),
+            hint=_LEFT if child.returncode >= 0 else None,
         )
     data = json.loads(answer)
     if "error" in data:

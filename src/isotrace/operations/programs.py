@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import runpy
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ from typing import Any
 
 from isotrace.contracts import TraceStore
 from isotrace.errors import NoEntryPointError, UsageError
+from isotrace.operations.executing import execute, is_importable
 from isotrace.operations.relocating import Relocation
 from isotrace.operations.replaying import OPENS_RUN, replay_by_plan
 from isotrace.operations.surroundings import changed_files
@@ -25,14 +25,15 @@ from isotrace.record.sealer import observed
 from isotrace.record.sources import seeds
 from isotrace.record.spec import SkillSpec
 from isotrace.replay import Plan, ReplayResult, named_function
+from isotrace.replay.stop import ReplayStop
 
 _INTERRUPTED = 130
 _FIRST_LINE = 1024
 
 
 def program_entry(target: str, arguments: Sequence[str], *, module: bool) -> dict[str, Any]:
-    """How a program is started, as recorded: `target` is a script's path, the name of an installed command
-    that is a Python script, or with `module` a module.
+    """How a program is started, as recorded: `target` is the path of a script, or of a folder or an archive
+    with a `__main__.py`, the name of an installed command that is a Python script, or with `module` a module.
 
     Raises `UsageError` for a script that is not there.
     """
@@ -42,12 +43,15 @@ def program_entry(target: str, arguments: Sequence[str], *, module: bool) -> dic
         "module": module,
         "arguments": list(arguments),
         "cwd": str(Path.cwd()),
+        # As it was typed: the program's sys.argv[0].
+        **({"spelled": target} if not module and os.path.exists(target) else {}),  # noqa: PTH110 - see _script
     }
 
 
 def _script(target: str) -> str:
     """The absolute path of a script, or of the command of this name."""
-    if os.path.isfile(target):  # noqa: PTH113 - Path's raises for a name that is too long
+    is_there = os.path.isfile(target) or is_importable(target)  # noqa: PTH113 - Path's raises for a name that is too long
+    if is_there:
         return str(Path(target).absolute())
     own = str(Path(sys.executable).parent)
     command = shutil.which(target, path=os.pathsep.join((own, os.environ.get("PATH", os.defpath))))
@@ -60,23 +64,14 @@ def _script(target: str) -> str:
     return command
 
 
-def execute(entry: Mapping[str, Any]) -> None:
-    """Runs a program in this process as `__main__`. Raises what it raises, `SystemExit` too."""
-    target, arguments = str(entry["target"]), [str(argument) for argument in entry["arguments"]]
-    if entry["module"]:
-        # As `python -m`: the current folder first, argv[0] set by runpy.
-        sys.path[0] = str(Path.cwd())
-        sys.argv = [target, *arguments]
-        runpy.run_module(target, run_name="__main__", alter_sys=True)
-        return
-    sys.path[0] = str(Path(target).parent)
-    sys.argv = [target, *arguments]
-    runpy.run_path(target, run_name="__main__")
-
-
-def record_program(entry: Mapping[str, Any], *, agent_id: str | None = None) -> None:
+def record_program(
+    entry: Mapping[str, Any],
+    *,
+    agent_id: str | None = None,
+    tell: Callable[[BaseException], None] | None = None,
+) -> None:
     """Runs a program; its runs record that they came from it. Raises what the program raises, `SystemExit`
-    too.
+    too; `tell` is called with that as soon as it is raised, before the program's threads are waited for.
 
     What the program calls outside of the runs that it opens makes a run of its own, named by the program.
     With `agent_id` the whole program is one run of that agent, and its runs are nested in it.
@@ -86,7 +81,7 @@ def record_program(entry: Mapping[str, Any], *, agent_id: str | None = None) -> 
     try:
         with sources.program(entry), _whole(entry, agent_id) as whole:
             try:
-                execute(entry)
+                execute(entry, tell=tell)
             except BaseException as error:
                 whole.add_metadata(exit_code=exit_code(error))
                 raise
@@ -146,12 +141,13 @@ def replayable_program(entry: Mapping[str, Any], run_id: str) -> Callable[[], No
         folder = str(entry.get("cwd", ""))
         if Path(folder).is_dir():
             os.chdir(folder)
-        token = run_opener.set(_FirstRun(run_opener.get()))
+        first = _FirstRun(run_opener.get())
+        token = run_opener.set(first)
         seeds.plant(entry)
         agent_id = entry.get("agent")
         try:
             with nullcontext() if agent_id is None else run(str(agent_id), input=_input(entry)):
-                execute(entry)
+                execute(entry, ended=first.has_ended)
         except _Finished:
             pass
         finally:
@@ -174,6 +170,12 @@ class _FirstRun:
             raise _Finished
         self._first = self._opener(info) if self._opener is not None else None
         return self._first
+
+    def has_ended(self, error: BaseException | None) -> bool:
+        """Whether the replay is over where the program raised this, or ended: what it does then is of no
+        account."""
+        over = self._first is not None and self._first.closed
+        return over or isinstance(error, _Finished | ReplayStop)
 
     def noted(self, source: str, function: Callable[[], Any]) -> Any:
         return function() if self._opener is None else self._opener.noted(source, function)
@@ -231,7 +233,7 @@ def _program_of(entry: Any) -> dict[str, Any] | None:
 
 def _is_there(entry: Mapping[str, Any]) -> bool:
     """Whether a program's script still is: of a module, importing it tells."""
-    return bool(entry["module"]) or Path(str(entry["target"])).is_file()
+    return bool(entry["module"]) or Path(str(entry["target"])).exists()
 
 
 @dataclass(frozen=True, slots=True)

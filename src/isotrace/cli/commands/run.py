@@ -14,7 +14,6 @@ import click
 import isotrace
 from isotrace.cli.face import Face, with_face
 from isotrace.cli.safe import visible
-from isotrace.errors import UsageError
 from isotrace.operations import RecordedHere, exit_code, program_entry, record_program, recorded_here
 
 
@@ -34,7 +33,8 @@ def command(
 ) -> int:
     """Run a Python program and record its agents and skills.
 
-    PROGRAM is a script, an installed command that is a Python script, or with -m a module. What it asks
+    PROGRAM is a script, a folder or an archive with a __main__.py, an installed command that is a Python
+    script, or with -m a module. What it asks
     of models, tools and servers are the steps of one run, named by the program; each call of a
     function that is marked @isotrace.agent is a run of its own. The program sees itself as
     `python PROGRAM` would start it, and isotrace exits with its exit code. What was recorded is
@@ -60,23 +60,60 @@ def command(
 
 def _execute(entry: dict[str, object], agent_id: str | None) -> int:
     """The exit code that `python` would give."""
+    told: list[tuple[BaseException, int]] = []
+
+    def tell(error: BaseException) -> None:
+        told.append((error, _tell(error)))
+
     try:
-        record_program(entry, agent_id=agent_id)
-    except SystemExit as leaving:
-        if leaving.code is not None and not isinstance(leaving.code, int):
-            click.echo(leaving.code, err=True)
-        return exit_code(leaving)
-    except UsageError:
+        record_program(entry, agent_id=agent_id, tell=tell)
+    except BaseException as error:
+        for one, code in told:
+            if one is error:
+                return code
         raise
-    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the program's own failure, told as python tells it
-        traceback.print_exception(error.with_traceback(_own_frames(error.__traceback__)))
-        return exit_code(error)
     return 0
+
+
+def _tell(error: BaseException) -> int:
+    """Says what ended the program, as `python` says it, and gives its exit code."""
+    if isinstance(error, SystemExit):
+        if error.code is not None and not isinstance(error.code, int):
+            _print_error(str(error.code))
+        return exit_code(error)
+    trace = _own_frames(error.__traceback__)
+    error.with_traceback(trace)
+    sys.last_type, sys.last_value, sys.last_traceback = type(error), error, trace
+    if sys.version_info >= (3, 12):
+        sys.last_exc = error
+    try:
+        sys.excepthook(type(error), error, trace)
+    except SystemExit as leaving:
+        return _tell(leaving)
+    except BaseException as failed:  # noqa: BLE001 - the hook is the program's own
+        failed.with_traceback(_own_frames(failed.__traceback__))
+        failed.__context__ = None
+        _print_error(
+            "Error in sys.excepthook:", *_lines(failed), "", "Original exception was:", *_lines(error)
+        )
+    return exit_code(error)
+
+
+def _lines(error: BaseException) -> list[str]:
+    return "".join(traceback.format_exception(error)).splitlines()
+
+
+def _print_error(*lines: str) -> None:
+    """Prints to stderr, where the program has left one open."""
+    if sys.stderr is not None and not getattr(sys.stderr, "closed", False):
+        sys.stderr.write("\n".join((*lines, "")))
+        sys.stderr.flush()
 
 
 _STARTERS = {
     __name__,
     record_program.__module__,
+    "isotrace.operations.executing",
     "runpy",
     "importlib._bootstrap",
     "pkgutil",
@@ -96,25 +133,32 @@ def _own_frames(trace: TracebackType | None) -> TracebackType | None:
 @contextmanager
 def _stdout_kept_clean() -> Iterator[None]:
     """Sends what the program prints, also from C and child processes, to stderr."""
-    sys.stdout.flush()
-    kept = os.dup(1)
+    _flush_stdout()
+    given, kept = sys.stdout, os.dup(1)
     os.dup2(2, 1)
     try:
         yield
     finally:
-        sys.stdout.flush()
+        _flush_stdout()
         os.dup2(kept, 1)
         os.close(kept)
+        if given.closed:
+            sys.stdout = open(1, "w", encoding=given.encoding, closefd=False)  # noqa: SIM115 - the process's
+
+
+def _flush_stdout() -> None:
+    """The program may have closed it."""
+    if sys.stdout is not None and not getattr(sys.stdout, "closed", False):
+        sys.stdout.flush()
 
 
 def _report(recorded: RecordedHere) -> None:
     if not recorded.begun:
-        click.echo(
+        _print_error(
             "isotrace: no run was recorded: the program called no agent, no skill, and nothing that is"
-            " captured; --agent ID records it all the same",
-            err=True,
+            " captured; --agent ID records it all the same"
         )
     for run_id in recorded.stored:
-        click.echo(visible(f"isotrace: recorded run {run_id}"), err=True)
+        _print_error(visible(f"isotrace: recorded run {run_id}"))
     for run_id in recorded.waiting:
-        click.echo(visible(f"isotrace: recorded, not in the store yet: run {run_id}"), err=True)
+        _print_error(visible(f"isotrace: recorded, not in the store yet: run {run_id}"))
