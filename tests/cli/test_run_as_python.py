@@ -70,6 +70,16 @@ def test_program_finds_itself_as_under_python(
     assert code == 0
 
 
+BYE = """\
+import atexit
+class Bye:
+    def __repr__(self): return "bye"
+    def __call__(self): 1 / 0
+atexit.register(Bye())
+atexit.register(print, "exit")
+"""
+
+
 @pytest.mark.parametrize(
     "source",
     [
@@ -81,7 +91,7 @@ def test_program_finds_itself_as_under_python(
         "import sys\nprint('a')\nsys.stdout.close()\n",
         "import sys\nsys.stderr.close()\n",
         "from threading import Timer\nTimer(0.2, lambda: print('late')).start()\n1 / 0\n",
-        "import atexit\natexit.register(print, 'exit')\nclass Bye:\n    def __repr__(self): return 'bye'\n    def __call__(self): 1 / 0\natexit.register(Bye())\n",
+        BYE,
     ],
     ids=["hook", "failing-hook", "leaving-hook", "own-base", "cause", "stdout", "stderr", "thread", "atexit"],
 )
