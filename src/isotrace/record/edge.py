@@ -21,10 +21,11 @@ class Exchange:
     `transport` is how the answer came (an HTTP status and headers), for making the library's own object
     of it again: recorded beside the outcome, and no part of any digest. `failure` is the category and
     code of an answer that says that the call failed. Both are set by `real`, or by a replay. `changed`:
-    the params are others than the library was about to send, and `real` is to send these.
+    the params are others than the library was about to send, and `real` is to send these. `or_whole`: of a
+    stream, that a replay may serve what was recorded whole; `whole`: that it does, in one piece.
     """
 
-    __slots__ = ("changed", "failure", "params", "real", "transport")
+    __slots__ = ("changed", "failure", "or_whole", "params", "real", "transport", "whole")
 
     def __init__(self, params: dict[str, Any], real: Callable[[Exchange], Any]) -> None:
         self.params = params
@@ -32,6 +33,8 @@ class Exchange:
         self.transport: dict[str, Any] | None = None
         self.failure: tuple[str, str] | None = None
         self.changed = False
+        self.or_whole = False
+        self.whole = False
 
     def ask(self, params: dict[str, Any]) -> None:
         """Lets the call ask for something else."""

@@ -28,7 +28,7 @@ from isotrace.record.timers import timer_args, timer_spec
 from isotrace.replay.driving import Driving, tell_transport
 from isotrace.replay.ending import ending_divergences
 from isotrace.replay.recorded import DeliveryKey, RecordedRun, RecordedStep, over_http
-from isotrace.replay.served import ServedStream, ServedTimer, UnrecordedTimer
+from isotrace.replay.served import ServedStream, ServedTimer, ServedWhole, UnrecordedTimer
 from isotrace.replay.stop import ReplayStop
 from isotrace.replay.turns import RecordedOrder
 
@@ -119,7 +119,12 @@ class Player(Driving):
             raise self._stop
         self.answers.learn()
         step = self.matcher.match(spec, branch, args, kwargs)
-        if over_http(spec) and step.streams is not None and spec.streams != step.streams:
+        if (
+            over_http(spec)
+            and step.streams is not None
+            and spec.streams != step.streams
+            and not (spec.streams and args[0].or_whole)
+        ):
             asked, came = ("as a stream", "whole") if spec.streams else ("whole", "as a stream")
             message = f"the code asks for the answer of {spec.name} {asked}, on record it came {came}"
             self.stop(findings.stream_changed(step.index, step.lineage, message, partial=True))
@@ -205,9 +210,11 @@ class Player(Driving):
 
     def _stream(
         self, spec: SkillSpec, branch: Branch, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> ServedStream:
+    ) -> ServedStream | ServedWhole:
         branch = branch.here()
         step = self.match(spec, branch, args, kwargs)
+        if over_http(spec) and step.streams is False:
+            return ServedWhole(self, spec, branch, step, args)
         if isinstance(spec, Edge) and step.finished is not None:
             tell_transport(args, step.finished)
         return ServedStream(self, spec, branch, step)

@@ -155,6 +155,41 @@ class ServedStream:
             player.divergences.append(findings.stream_changed(step.index, step.lineage, message))
 
 
+class ServedWhole:
+    """An HTTP answer that was recorded whole, served to code that reads it as a stream: that it has begun,
+    and then all of it."""
+
+    def __init__(
+        self, player: Player, spec: SkillSpec, branch: Branch, step: RecordedStep, args: tuple[Any, ...]
+    ) -> None:
+        self._player = player
+        self._spec = spec
+        self._branch = branch
+        self._step = step
+        self._args = args
+
+    def run(self) -> Generator[Any, Any, None]:
+        self._player.scheduler.served((self._step.lineage, "end"))
+        self._player.ended(self._branch, self._step)
+        yield from self._pieces()
+
+    async def arun(self) -> AsyncGenerator[Any, Any]:
+        player, step = self._player, self._step
+        if step.at_once:
+            player.scheduler.served((step.lineage, "end"))
+            player.ended(self._branch, step)
+        else:
+            await player.turn(self._branch, step, "end")
+        for piece in self._pieces():
+            yield piece
+
+    def _pieces(self) -> Generator[Any, Any, None]:
+        self._args[0].whole = True
+        outcome = self._player.outcome(self._spec, self._step, self._args)
+        yield None
+        yield outcome
+
+
 class UnrecordedTimer:
     """A timer of a run whose record has none: what sleeps hardly waits, what times out keeps its time."""
 

@@ -41,6 +41,8 @@ CAPTURES = {
     "pydantic_ai._uuid": f"{__name__}.pydantic_ai",
     "pydantic_ai.toolsets.function": f"{__name__}.pydantic_ai",
     "anyio._backends._asyncio": f"{__name__}.anyio",
+    "botocore.httpsession": f"{__name__}.urllib3",
+    "requests.adapters": f"{__name__}.urllib3",
     "subprocess": f"{__name__}.subprocess",
     "urllib3": f"{__name__}.urllib3",
     "uuid_utils": "isotrace.record.sources.uuid_utils",

@@ -38,7 +38,14 @@ ABOUT = About(
         ("any other GET, HEAD or OPTIONS", "http", "read"),
         ("any other request", "http", "write"),
     ),
-    not_captured=("Web sockets.", "Cookies of an answer."),
+    not_captured=(
+        "Web sockets.",
+        "Cookies of an answer.",
+        (
+            "An answer as it comes, unless the request asks for a stream (`Accept: text/event-stream`, or "
+            '`"stream": true` to a model): it is read to its end first, so one without an end never comes.'
+        ),
+    ),
 )
 
 

@@ -56,7 +56,7 @@ _MAX_UNPACKED: Final = 64 * 1024 * 1024
 
 class Asked(NamedTuple):
     """A request as a step: its name, kind and effect, its params, whether the answer is a stream, and the
-    address as it is sent."""
+    address as it is sent. `in_parts`: the program reads as it comes what has no events either."""
 
     name: str
     kind: str
@@ -64,10 +64,14 @@ class Asked(NamedTuple):
     params: dict[str, Any]
     streams: bool
     url: str
+    in_parts: bool = False
 
 
-def asked(method: str, url: str, headers: Mapping[str, str], body: bytes) -> Asked:
-    """What a request asks. `headers` have lower-case names; those in `ASKED_BY` count."""
+def asked(
+    method: str, url: str, headers: Mapping[str, str], body: bytes, *, as_stream: bool = False
+) -> Asked:
+    """What a request asks. `headers` have lower-case names; those in `ASKED_BY` count. `as_stream`: the
+    program said that it reads the answer as it comes, which counts where no model is called."""
     parts = urlsplit(url)
     content = _asked_body(body, headers)
     call = provider_call(method, url, content)
@@ -77,9 +81,10 @@ def asked(method: str, url: str, headers: Mapping[str, str], body: bytes) -> Ask
     params: dict[str, Any] = {"method": method, "url": address(url)}
     if body:
         params["body"] = hidden_value(content)
-    streams = headers.get("accept", "").startswith(EVENT_STREAM)
+    events = headers.get("accept", "").startswith(EVENT_STREAM)
     name = f"{method} {parts.hostname or parts.path}"
-    return Asked(name, "http", "read" if method in _READ else "write", params, streams, url)
+    effect: Effect = "read" if method in _READ else "write"
+    return Asked(name, "http", effect, params, events or as_stream, url, as_stream and not events)
 
 
 _ADDRESSES: Final = ("location", "link")
@@ -299,10 +304,43 @@ async def apieces(parts: AsyncIterable[bytes], kind: str) -> AsyncGenerator[tupl
         yield found
 
 
+def comes_in_parts(asked: Asked, exchange: Exchange) -> bool:
+    """Whether the pieces of this stream are its parts as they come: it has no events."""
+    return asked.in_parts and splitter_of(kind_of(exchange)) is None
+
+
+class Decoder:
+    """Takes the content encoding off the parts of a body, as the library does for the program."""
+
+    def __init__(self, decode: Callable[[bytes], bytes], flush: Callable[[], bytes], kind: str) -> None:
+        self._decode = decode
+        self._flush = flush
+        self._is_text = bool(_JSON.match(kind) or _TEXT.search(kind))
+
+    def part(self, raw: bytes) -> tuple[Any, bytes]:
+        """A part as a value (text, or bytes), and the bytes that it came in."""
+        return self._value(self._decode(raw)), raw
+
+    def end(self) -> Iterator[tuple[Any, bytes]]:
+        """What was left at the end."""
+        if rest := self._flush():
+            yield self._value(rest), b""
+
+    def _value(self, data: bytes) -> Any:
+        if self._is_text:
+            try:
+                return data.decode()
+            except UnicodeDecodeError:  # a character that goes on in the next part, too
+                pass
+        return data
+
+
 def writer(exchange: Exchange, raws: deque[bytes], *, live: bool) -> Callable[[Any], bytes]:
     """What makes bytes of a piece: those that it came in, or such as mean the same when it is served."""
     if live:
         return lambda _: raws.popleft()
+    if exchange.whole:
+        return lambda outcome: served_body(exchange, outcome)
     write = write_piece(kind_of(exchange)) or write_body
     # What could not be cut came in bytes.
     return lambda piece: piece if isinstance(piece, bytes) else write(piece)

@@ -2,13 +2,14 @@
 
 What is wrapped is where a client gives one request to its transport; retries, redirects and hooks are
 above it, and run in a replay as they did. An answer is read to its end before the program gets it, unless
-the request asked for a stream.
+the request or the program (`client.stream`, `client.send(…, stream=True)`) asked for a stream.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any, Final
 
@@ -37,8 +38,16 @@ _KEPT: Final = frozenset(name.encode() for name in http.KEPT_HEADERS)
 def install(library: Any) -> list[Callable[[], None]]:
     """Wraps the clients of this library; the ways back. Raises `AttributeError` for a version that is
     built otherwise."""
-    wraps = ((library.Client, _Sync(library).wrap), (library.AsyncClient, _Async(library).wrap))
-    return patch_all((client, "_send_single_request", wrap) for client, wrap in wraps)
+    captures = ((library.Client, _Sync(library)), (library.AsyncClient, _Async(library)))
+    return patch_all(
+        site
+        for client, capture in captures
+        for site in ((client, "send", capture.wrap_send), (client, "_send_single_request", capture.wrap))
+    )
+
+
+_as_stream: ContextVar[bool] = ContextVar("isotrace_httpx_as_stream", default=False)
+"""Whether the program reads the answer of the request under way as it comes."""
 
 
 class _Capture:
@@ -58,7 +67,7 @@ class _Capture:
         said: dict[str, str] = {}
         for name, value in _some(request.headers, _ASKED_BY):
             said[name] = f"{said[name]}, {value}" if name in said else value
-        return http.asked(request.method, str(request.url), said, body)
+        return http.asked(request.method, str(request.url), said, body, as_stream=_as_stream.get())
 
     def sent(self, asked: http.Asked, exchange: Exchange, request: Any) -> Any:
         """The request, or one that asks for what the exchange is to ask for instead."""
@@ -116,11 +125,20 @@ class _Capture:
             response.status_code, headers=response.headers, request=response.request, stream=response.stream
         )
 
-    def streamed(self, response: Any, stream: Any) -> Any:
-        """The live answer, whose stream goes through the record from now on, without its encoding."""
+    def decoder(self, source: Any, exchange: Exchange) -> http.Decoder:
+        """Takes the encoding off what a reader reads raw."""
+        decoder = source._get_content_decoder()
+        return http.Decoder(
+            lambda raw: _joined(decoder.decode(raw)), lambda: _joined(decoder.flush()), http.kind_of(exchange)
+        )
+
+    def streamed(self, response: Any, stream: Any, *, in_parts: bool) -> Any:
+        """The live answer, whose stream goes through the record from now on: with its encoding where it
+        comes in parts, without where it comes in events."""
         stream.timed = response.stream
         response.stream = stream
-        response._decoder = self.library._decoders.IdentityDecoder()
+        if not in_parts:
+            response._decoder = self.library._decoders.IdentityDecoder()
         return response
 
     def body(self, exchange: Exchange, outcome: Any) -> Any:
@@ -129,6 +147,18 @@ class _Capture:
 
 class _Sync(_Capture):
     shapes = ("call", "stream")
+
+    def wrap_send(self, plain: Callable[..., Any]) -> Callable[..., Any]:
+        """What the program says counts for every request that this one leads to."""
+
+        def send(client: Any, request: Any, *, stream: bool = False, **options: Any) -> Any:
+            token = _as_stream.set(bool(stream))
+            try:
+                return plain(client, request, stream=stream, **options)
+            finally:
+                _as_stream.reset(token)
+
+        return send
 
     def wrap(self, plain: Callable[..., Any]) -> Callable[..., Any]:
         def _send_single_request(client: Any, request: Any) -> Any:
@@ -176,21 +206,45 @@ class _Sync(_Capture):
             source = self.reader(response)
             try:
                 yield {"status": response.status_code}  # the answer has begun
-                for piece, raw in http.pieces(source.iter_bytes(), http.kind_of(exchange)):
+                for piece, raw in self._pieces(asked, exchange, source):
                     raws.append(raw)
                     yield piece
             finally:
                 source.close()
 
         exchange = Exchange(asked.params, real)
+        exchange.or_whole = asked.in_parts
         pieces = branch.driver.stream(self.edge(asked), branch, (exchange,), {})
         next(pieces)
         stream = _stream_class(self.library)(pieces, http.writer(exchange, raws, live=bool(live)))
-        return self.streamed(live[0], stream) if live else self.response(client, request, exchange, stream)
+        if not live:
+            return self.response(client, request, exchange, stream)
+        return self.streamed(live[0], stream, in_parts=http.comes_in_parts(asked, exchange))
+
+    def _pieces(self, asked: http.Asked, exchange: Exchange, source: Any) -> Iterator[tuple[Any, bytes]]:
+        if not http.comes_in_parts(asked, exchange):
+            yield from http.pieces(source.iter_bytes(), http.kind_of(exchange))
+            return
+        decoder = self.decoder(source, exchange)
+        for raw in source.iter_raw():
+            yield decoder.part(raw)
+        yield from decoder.end()
 
 
 class _Async(_Capture):
     shapes = ("acall", "astream")
+
+    def wrap_send(self, plain: Callable[..., Any]) -> Callable[..., Any]:
+        """The same for asynchronous clients."""
+
+        async def send(client: Any, request: Any, *, stream: bool = False, **options: Any) -> Any:
+            token = _as_stream.set(bool(stream))
+            try:
+                return await plain(client, request, stream=stream, **options)
+            finally:
+                _as_stream.reset(token)
+
+        return send
 
     def wrap(self, plain: Callable[..., Any]) -> Callable[..., Any]:
         async def _send_single_request(client: Any, request: Any) -> Any:
@@ -238,17 +292,33 @@ class _Async(_Capture):
             source = self.reader(response)
             try:
                 yield {"status": response.status_code}  # the answer has begun
-                async for piece, raw in http.apieces(source.aiter_bytes(), http.kind_of(exchange)):
+                async for piece, raw in self._pieces(asked, exchange, source):
                     raws.append(raw)
                     yield piece
             finally:
                 await source.aclose()
 
         exchange = Exchange(asked.params, real)
+        exchange.or_whole = asked.in_parts
         pieces = branch.driver.astream(self.edge(asked), branch, (exchange,), {})
         await anext(pieces)
         stream = _astream_class(self.library)(pieces, http.writer(exchange, raws, live=bool(live)))
-        return self.streamed(live[0], stream) if live else self.response(client, request, exchange, stream)
+        if not live:
+            return self.response(client, request, exchange, stream)
+        return self.streamed(live[0], stream, in_parts=http.comes_in_parts(asked, exchange))
+
+    async def _pieces(
+        self, asked: http.Asked, exchange: Exchange, source: Any
+    ) -> AsyncIterator[tuple[Any, bytes]]:
+        if not http.comes_in_parts(asked, exchange):
+            async for found in http.apieces(source.aiter_bytes(), http.kind_of(exchange)):
+                yield found
+            return
+        decoder = self.decoder(source, exchange)
+        async for raw in source.aiter_raw():
+            yield decoder.part(raw)
+        for found in decoder.end():
+            yield found
 
 
 def _some(headers: Any, names: frozenset[bytes]) -> list[tuple[str, str]]:
@@ -260,6 +330,11 @@ def _some(headers: Any, names: frozenset[bytes]) -> list[tuple[str, str]]:
         for name, value in headers.raw
         if name.lower() in names
     ]
+
+
+def _joined(decoded: bytes | Iterable[bytes]) -> bytes:
+    """What a decoder gives: bytes, or some at a time."""
+    return decoded if isinstance(decoded, bytes) else b"".join(decoded)
 
 
 def _decoded(library: Any, response: Any, raw: bytes) -> bytes:

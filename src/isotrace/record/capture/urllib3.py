@@ -3,8 +3,9 @@ for each.
 
 What is wrapped is where a pool has a connection and makes one request with it; retries and redirects,
 its own and those of requests and botocore, are above it, and run in a replay as they did. An answer is
-read to its end before the program gets it, unless the request asked for a stream: what the program gets
-is urllib3's own answer, which reads the same bytes again.
+read to its end before the program gets it, unless the request or the program (`stream=True` of requests,
+`preload_content=False` of a pool) asked for a stream: what the program gets is urllib3's own answer, which
+reads the same bytes again.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import http.client
 import inspect
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import Any, Final
 from urllib.parse import urlsplit
 from weakref import WeakSet
@@ -20,7 +22,8 @@ from weakref import WeakSet
 from isotrace.record.capture import http as exchanges
 from isotrace.record.capture.about import About
 from isotrace.record.capture.sent import SentFile, read_sent
-from isotrace.record.capture.wire import PiecesFile, parts_of, twin_of
+from isotrace.record.capture.splitters import splitter_of
+from isotrace.record.capture.wire import PiecesFile, parts_of, raw_parts_of, twin_of
 from isotrace.record.context import Branch, current_branch
 from isotrace.record.edge import Exchange
 from isotrace.record.patches import patch_all
@@ -35,6 +38,10 @@ ABOUT = About(
     ),
     not_captured=(
         "Cookies of an answer.",
+        (
+            "An answer of S3 and other services of AWS as it comes, events of a model aside: botocore's are "
+            "read to their end first."
+        ),
         "urllib3 1.x, and copies of urllib3 inside other packages (pip's).",
     ),
 )
@@ -44,8 +51,12 @@ _PORTS: Final = {"http": 80, "https": 443}
 
 
 def install(library: Any) -> list[Callable[[], None]]:
-    """Wraps the pools of this library; the ways back. Raises `AttributeError` or `TypeError` for a
-    version that is built otherwise."""
+    """Wraps the pools of this library, or what requests and botocore send with; the ways back. Raises
+    `AttributeError` or `TypeError` for a version that is built otherwise."""
+    if library.__name__ == "requests.adapters":
+        return patch_all([(library.HTTPAdapter, "send", _wrap_adapter)])
+    if library.__name__ == "botocore.httpsession":
+        return patch_all([(library.URLLib3Session, "send", _wrap_botocore)])
     pools = library.connectionpool
     taken = tuple(inspect.signature(pools.HTTPConnectionPool._make_request).parameters)
     if taken[: 4 + len(_OPTIONS)] != ("self", "conn", "method", "url", *_OPTIONS):
@@ -57,6 +68,33 @@ def install(library: Any) -> list[Callable[[], None]]:
             (pools.HTTPSConnectionPool, "_prepare_proxy", capture.wrap_proxy),
         ]
     )
+
+
+_as_stream: ContextVar[bool | None] = ContextVar("isotrace_urllib3_as_stream", default=None)
+"""Whether the program reads the answer of the request under way as it comes, None where nobody says so
+but the call of the pool itself: requests and botocore always have a pool read nothing ahead."""
+
+
+def _wrap_adapter(plain: Callable[..., Any]) -> Callable[..., Any]:
+    def send(adapter: Any, request: Any, stream: bool = False, *args: Any, **options: Any) -> Any:
+        token = _as_stream.set(bool(stream))
+        try:
+            return plain(adapter, request, stream, *args, **options)
+        finally:
+            _as_stream.reset(token)
+
+    return send
+
+
+def _wrap_botocore(plain: Callable[..., Any]) -> Callable[..., Any]:
+    def send(session: Any, request: Any) -> Any:
+        token = _as_stream.set(False)
+        try:
+            return plain(session, request)
+        finally:
+            _as_stream.reset(token)
+
+    return send
 
 
 class _Capture:
@@ -134,7 +172,15 @@ class _Call:
         headers = {
             _text(name).lower(): _text(value) for name, value in (self.options.get("headers") or {}).items()
         }
-        return exchanges.asked(self.method, self._address(), headers, self.body)
+        return exchanges.asked(
+            self.method, self._address(), headers, self.body, as_stream=self._read_as_it_comes()
+        )
+
+    def _read_as_it_comes(self) -> bool:
+        if "http2" in type(self.conn).__module__:
+            return False  # such an answer is read whole by the library itself
+        said = _as_stream.get()
+        return said if said is not None else not self.options.get("preload_content", True)
 
     def _address(self) -> str:
         if not self.url.startswith("/"):
@@ -212,6 +258,10 @@ class _Call:
             reason=response.reason,
             version=f"HTTP/{response.version // 10}.{response.version % 10}",
         )
+        if asked.in_parts and not response.chunked:
+            # It is cut as the program reads it, not as it came.
+            assert exchange.transport is not None
+            exchange.transport["unchunked"] = True
         self.live = response
         return response
 
@@ -232,6 +282,7 @@ class _Call:
     def stream(self, branch: Branch, asked: exchanges.Asked) -> Any:
         raws: deque[bytes] = deque()
         exchange = Exchange(asked.params, lambda exchange: self._pieces(asked, exchange, raws))
+        exchange.or_whole = asked.in_parts
         pieces = branch.driver.stream(self._edge(asked), branch, (exchange,), {})
         try:
             next(pieces)
@@ -243,6 +294,11 @@ class _Call:
             return self._given(self._served(exchange, pieces, write))
         response = self.live
         original = response._original_response
+        if exchanges.comes_in_parts(asked, exchange):
+            response._fp = PiecesFile(
+                pieces, write, self.method, chunked=response.chunked, done=original.close
+            )
+            return self._given(response)
         response._fp = PiecesFile(pieces, write, self.method, done=original.close)
         # The pieces have no encoding and no length any more, and come one by one.
         response._decoder, response._decoder_initialized = None, True
@@ -255,11 +311,27 @@ class _Call:
         source, _ = twin_of(self.capture.response_class, response, self.method, tee=False)
         try:
             yield {"status": response.status}  # the answer has begun
-            for piece, raw in exchanges.pieces(parts_of(source), exchanges.kind_of(exchange)):
+            for piece, raw in self._cut(asked, exchange, source):
                 raws.append(raw)
                 yield piece
         finally:
             source.close()
+
+    def _cut(self, asked: exchanges.Asked, exchange: Exchange, source: Any) -> Iterator[tuple[Any, bytes]]:
+        kind = exchanges.kind_of(exchange)
+        if not exchanges.comes_in_parts(asked, exchange):
+            yield from exchanges.pieces(parts_of(source), kind)
+            return
+        source._init_decoder()
+        found = source._decoder
+        decoder = (
+            exchanges.Decoder(bytes, bytes, kind)
+            if found is None
+            else exchanges.Decoder(found.decompress, found.flush, kind)
+        )
+        for raw in raw_parts_of(source):
+            yield decoder.part(raw)
+        yield from decoder.end()
 
     # --- both -----------------------------------------------------------------------------
 
@@ -274,7 +346,9 @@ class _Call:
         transport = exchanges.came(exchange)
         major, _, minor = str(transport.get("version", "HTTP/1.1"))[5:].partition(".")
         options = self.options
-        file = PiecesFile(pieces, write, self.method, chunked=write is not None)
+        unchunked = exchange.whole or bool(transport.get("unchunked"))
+        chunked = write is not None and not (unchunked and splitter_of(exchanges.kind_of(exchange)) is None)
+        file = PiecesFile(pieces, write, self.method, chunked=chunked)
         said = {
             "body": file,
             "headers": [(name, value) for name, value in transport["headers"]],
@@ -295,7 +369,7 @@ class _Call:
         response = self.capture.response_class(
             **{name: value for name, value in said.items() if name in takes}
         )
-        response.chunked = write is not None
+        response.chunked = chunked
         return response
 
     def _given(self, response: Any) -> Any:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 _PART: Final = 65536
+_CHUNK: Final = 1024 * 1024
 
 
 def parts_of(source: Any) -> Iterator[bytes]:
@@ -17,6 +18,17 @@ def parts_of(source: Any) -> Iterator[bytes]:
         return
     while data := source.read1(_PART):
         yield data
+
+
+def raw_parts_of(source: Any) -> Iterator[bytes]:
+    """What comes of an answer, as soon as it comes and as it is cut, with its content encoding."""
+    if source.chunked:
+        yield from source.read_chunked(_CHUNK, decode_content=False)
+    elif not hasattr(source, "read1"):
+        yield from source.stream(_PART, decode_content=False)
+    else:
+        while data := source.read1(_PART, decode_content=False):
+            yield data
 
 
 def twin_of(
