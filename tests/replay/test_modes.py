@@ -17,6 +17,7 @@ import isotrace
 from isotrace.errors import UsageError
 from isotrace.models import TraceRecord
 from isotrace.operations import find_run, open_store
+from isotrace.replay import Plan, Replay
 
 world: dict[str, Any] = {}
 executed: list[str] = []
@@ -508,3 +509,14 @@ def test_model_that_can_not_be_reached_tells_nothing(monkeypatch: pytest.MonkeyP
     result = isotrace.replay(run_id, mode="model-live")
     assert (str(result.verdict), result.cause) == ("INCONCLUSIVE", None)
     assert "step 0 (chat) could not be made: ConnectionRefusedError" in result.notes[0]
+
+
+def test_record_of_http_calls_alone_is_replayed_strictly_only() -> None:
+    recorded()
+    isotrace.flush()
+    with closing(open_store()) as opened:
+        ledger = opened.ledger(find_run(opened, "@last", tenant_id="default"), tenant_id="default")
+    ledger.events[0].facts["edges"] = ["http"]
+    for plan in (Plan(mode="tools-live"), Plan(fork_at=1)):
+        with pytest.raises(UsageError, match="strictly"):
+            Replay(ledger, plan)

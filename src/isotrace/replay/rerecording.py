@@ -93,6 +93,7 @@ class RerunRecorder(Recorder):
         if self.rerun.is_the_run(spec):
             with self.rerun.outside():
                 return spec.function(*args, **kwargs)
+        branch = branch.here()
         lineage = (*branch.path, branch.count)
         part = self.rerun.part(spec, branch, args, kwargs)
         try:
@@ -108,6 +109,7 @@ class RerunRecorder(Recorder):
         if self.rerun.is_the_run(spec):
             with self.rerun.outside():
                 return await spec.function(*args, **kwargs)
+        branch = branch.here()
         lineage = (*branch.path, branch.count)
         part = self.rerun.part(spec, branch, args, kwargs)
         if part.step is not None and not part.step.at_once:
@@ -160,12 +162,14 @@ class RerunRecorder(Recorder):
     def stream(
         self, spec: SkillSpec, branch: Branch, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Generator[Any, Any, Any]:
+        branch = branch.here()
         part = self.rerun.part(spec, branch, args, kwargs)
         return super().stream(part.spec, branch, part.args, part.kwargs)
 
     def astream(
         self, spec: SkillSpec, branch: Branch, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> AsyncGenerator[Any, Any]:
+        branch = branch.here()
         part = self.rerun.part(spec, branch, args, kwargs)
         return super().astream(part.spec, branch, part.args, part.kwargs)
 

@@ -35,7 +35,7 @@ from isotrace.record.start import start_recording
 from isotrace.replay.changes import asked_otherwise, other_arguments, with_changes
 from isotrace.replay.driving import Driving
 from isotrace.replay.plan import OUTCOME, PARAMS, Plan
-from isotrace.replay.recorded import RecordedRun, RecordedStep
+from isotrace.replay.recorded import RecordedRun, RecordedStep, over_http
 from isotrace.replay.requests import Requests
 from isotrace.replay.rerecording import InnerRecorder, RerunRecorder
 from isotrace.replay.serving import Standin
@@ -66,6 +66,13 @@ class Rerun(Driving):
         self, record: RecordedRun, plan: Plan, *, store: Any = None, stall_after_s: float = 2.0
     ) -> None:
         super().__init__(record)
+        if record.is_partial:
+            raise UsageError(
+                "a record of HTTP calls alone, such as a cassette, can only be replayed strictly",
+                run_id=record.facts["run_id"],
+                expected="mode strict, and no fork",
+                got=plan.mode if plan.fork_at is None else f"a fork at {plan.fork_at}",
+            )
         self.plan = plan
         self.served_count = 0
         self.executed_count = 0
@@ -272,6 +279,9 @@ class Rerun(Driving):
     ) -> Part:
         if step.finished is None:
             self.stop(findings.indeterminate_step(step.index, step.lineage, step.skill_name))
+        if spec.streams and over_http(spec) and step.streams is False:
+            message = f"the code asks {step.skill_name} as a stream, and it came whole on record"
+            self.stop(findings.stream_changed(step.index, step.lineage, message, partial=True))
         self.served_count += 1
         if not step.delivered:
             self._order.never((step.lineage, "end"))
