@@ -57,6 +57,7 @@ def model() -> Iterator[ThreadingHTTPServer]:
     yield model
     model.shutdown()
     model.server_close()
+    set_tracing_disabled(False)
 
 
 def test_an_agent_of_the_openai_sdk_with_an_mcp_server(
