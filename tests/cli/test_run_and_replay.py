@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -706,3 +709,22 @@ def test_run_by_hand_beside_steps_of_the_program_is_a_reason(
     assert shown["by-hand"]["metadata"]["replayability"] == "replayable"
     (reason,) = shown["both"]["metadata"]["replayability"]
     assert "opened by hand" in reason
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a child with its parent")
+def test_replay_whose_command_is_killed_does_not_go_on(program: Callable[..., Any], tmp_path: Path) -> None:
+    source = "import isotrace\n@isotrace.skill\ndef work(): return 1\nwork()\n"
+    (tmp_path / "hangs.py").write_text(source)
+    run_id = program("run", "--json", "hangs.py").json["runs"][0]
+    endless = "import os\nopen('pid.tmp', 'w').write(str(os.getpid()))\nos.rename('pid.tmp', 'pid')\n"
+    (tmp_path / "hangs.py").write_text(f"{source}{endless}while True: pass\n")
+    with subprocess.Popen([sys.executable, "-m", "isotrace.cli", "replay", run_id], cwd=tmp_path) as command:
+        while not (tmp_path / "pid").exists():
+            assert command.poll() is None
+            time.sleep(0.02)
+        command.kill()
+    child = Path("/proc", (tmp_path / "pid").read_text(), "cmdline")
+    deadline = time.monotonic() + 20
+    while child.exists() and child.read_bytes() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not (child.exists() and child.read_bytes())

@@ -152,7 +152,7 @@ def _came(asked: http.Asked, node: Node, url: str, got: Body) -> Exchange:
 
 
 def _never(_exchange: Exchange) -> NoReturn:
-    raise NotImplementedError("a recorded exchange is not made again")
+    raise AssertionError("a recorded exchange is described, and never made")
 
 
 def _has_events(data: bytes) -> bool:

@@ -6,6 +6,7 @@ own: the agent may print what it likes, and may even take its process down.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -14,7 +15,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -193,7 +194,17 @@ def _child(request: dict[str, Any]) -> dict[str, Any]:
     return {"result": result.to_dict(), "strays": [] if relocation is None else relocation.strays()}
 
 
+def _end_with_parent() -> None:
+    """Has this process end when the one that waits for it is killed and can see to nothing. Linux only."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+_PR_SET_PDEATHSIG = 1
+
+
 def _main(writing: int) -> None:
+    _end_with_parent()
     adopt_hash_seed()
     request = json.loads(sys.stdin.buffer.read())
     try:

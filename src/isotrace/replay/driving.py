@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
@@ -44,7 +45,7 @@ _CANCEL_ROUNDS = 100
 """How often tasks that wait for nothing any more are cancelled: one may refuse to end a few times."""
 
 
-class Driving:
+class Driving(ABC):
     """One replay of one recorded run, up to how its steps come about.
 
     `failure` is set where the replay can't be carried out at all, as against a divergence.
@@ -114,9 +115,9 @@ class Driving:
         self.info.plan = live.plan
         return self._opened(live)
 
+    @abstractmethod
     def _opened(self, live: RunInfo) -> Driver:
         """The driver of the run that opened."""
-        raise NotImplementedError
 
     def is_the_run(self, spec: SkillSpec) -> bool:
         """Whether an agent that the code calls is the run itself, not its first step."""
