@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isotrace.cli.safe import json_text, plain, summary, visible, visible_lines
+from isotrace.report.safe import json_text, plain, summary, visible, visible_lines
 
 EVIL = (
     "\x1b[2J\x1b]0;owned\x07[bold red]x[/] :skull: "

@@ -12,7 +12,7 @@ def main(argv: list[str] | None = None) -> int:
     or another error, 125 inconclusive, 130 interrupted."""
     if argv is None and sys.argv[1:2] == ["run"]:
         restart_with_hash_seed()
-    # Imported here: `isotrace.cli.render` and other rooms inside can then be imported without click.
+    # Imported here: the rooms inside can then be imported without click.
     from isotrace.cli.app import app  # noqa: PLC0415 - start-up time
 
     code: int = app.main(argv, standalone_mode=False)

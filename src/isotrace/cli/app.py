@@ -78,7 +78,7 @@ def _wants_json(argv: list[str]) -> bool:
 
 def _report(error: BaseException, argv: list[str], message: str) -> int:
     # Late: neither is needed by a call that goes well.
-    from isotrace.cli.safe import json_text, visible  # noqa: PLC0415 - start-up time
+    from isotrace.report.safe import json_text, visible  # noqa: PLC0415 - start-up time
 
     text = visible(f"isotrace: {message}")
     if sys.stderr is not None and sys.stderr.isatty():
@@ -134,7 +134,7 @@ def _failed_output(error: OSError, argv: list[str]) -> int | None:
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
-    from isotrace.cli.safe import visible  # noqa: PLC0415 - start-up time
+    from isotrace.report.safe import visible  # noqa: PLC0415 - start-up time
 
     label = "warning" if issubclass(category, IsotraceWarning) else category.__name__
     click.echo(visible(f"isotrace: {label}: {message}"), err=True)

@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 
 import click
 
-from isotrace.cli.safe import json_text
 from isotrace.contracts import TraceStore
 from isotrace.operations import open_store
+from isotrace.report.safe import json_text
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 

@@ -41,8 +41,8 @@ def command(
     step (of the chosen kinds) at which not all of them agree. With --json: groups, identical, and
     how paths and first divergences spread.
     """
-    from isotrace.cli.render.console import make_console, progress
-    from isotrace.cli.render.tables import print_behaviours
+    from isotrace.report.terminal.console import make_console, progress
+    from isotrace.report.terminal.tables import print_behaviours
 
     with face.store() as store, progress("reading runs") as bar:
         found = stored_behaviours(

@@ -67,8 +67,8 @@ def command(
     crashes. Exits with 0 if the commit was found, 125 if only skipped commits are left. With --json:
     first_bad, commit, divergence, cause, tested, skipped, left.
     """
-    from isotrace.cli.render.bisected import print_bisection, print_tried
-    from isotrace.cli.render.console import make_console
+    from isotrace.report.terminal.bisected import print_bisection, print_tried
+    from isotrace.report.terminal.console import make_console
 
     console = make_console()
     store = open_store(face.store_url)

@@ -29,8 +29,8 @@ def command(face: Face, original: str, replay: str, *, level: str, rules: Rules,
     if face.json:
         face.print_json(found.to_dict())
     else:
-        from isotrace.cli.render.console import make_console
-        from isotrace.cli.render.sides import print_diff
+        from isotrace.report.terminal.console import make_console
+        from isotrace.report.terminal.sides import print_diff
 
         print_diff(make_console(), first, second, found, every_row=every_row)
     return found.verdict.exit_code

@@ -20,8 +20,8 @@ def command(face: Face) -> int:
     if face.json:
         face.print_json({"healthy": not failed, "checks": [check.to_dict() for check in checks]})
     else:
-        from isotrace.cli.render.console import make_console
-        from isotrace.cli.render.tables import print_checks
+        from isotrace.report.terminal.console import make_console
+        from isotrace.report.terminal.tables import print_checks
 
         print_checks(make_console(), checks)
     return 2 if failed else 0

@@ -68,8 +68,8 @@ def command(
     if face.json:
         face.print_json(result.data)
     else:
-        from isotrace.cli.render.console import make_console
-        from isotrace.cli.render.replayed import print_fork
+        from isotrace.report.terminal.console import make_console
+        from isotrace.report.terminal.replayed import print_fork
 
         print_fork(make_console(), record, result, at)
     return result.exit_code if result.data["stopped"] else 0

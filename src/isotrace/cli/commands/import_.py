@@ -7,11 +7,11 @@ from pathlib import Path
 import click
 
 from isotrace.cli.face import Face, with_face
-from isotrace.cli.safe import visible
 from isotrace.errors import PluginError, UsageError
 from isotrace.operations import ImportReport, import_files
 from isotrace.operations.exchange import AUTO
 from isotrace.registry import importer
+from isotrace.report.safe import visible
 
 _LISTED = 20
 
@@ -31,7 +31,7 @@ def command(face: Face, format_name: str | None, paths: tuple[Path, ...], as_ten
     zstd) or a folder, which is searched whole. Runs that are there already are skipped; a bad run is
     reported and does not lose the others, and the command then exits with 2.
     """
-    from isotrace.cli.render.console import progress
+    from isotrace.report.terminal.console import progress
 
     chosen, paths = _told(format_name, paths)
     with face.store(create=True) as store, progress("importing") as bar:

@@ -8,10 +8,10 @@ import click
 
 from isotrace.cli.face import Face, with_face
 from isotrace.cli.options import with_selection
-from isotrace.cli.safe import visible
 from isotrace.contracts import RunQuery
 from isotrace.operations import Selection, list_all
 from isotrace.record.home import DEFAULT_STORE
+from isotrace.report.safe import visible
 
 
 def _nothing(face: Face) -> str:
@@ -33,8 +33,8 @@ def command(face: Face, select: Callable[[str], Selection]) -> None:
     if face.json:
         face.print_json([item.summary.to_dict() for item in runs])
         return
-    from isotrace.cli.render.console import make_console
-    from isotrace.cli.render.tables import print_runs
+    from isotrace.report.terminal.console import make_console
+    from isotrace.report.terminal.tables import print_runs
 
     if not runs:
         click.echo("no run matches" if anything else _nothing(face), err=True)

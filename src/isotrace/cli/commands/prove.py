@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from isotrace.cli.face import Face, with_face
-from isotrace.cli.safe import json_text
 from isotrace.operations import prove
+from isotrace.report.safe import json_text
 
 
 @click.command("prove")

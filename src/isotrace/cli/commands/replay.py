@@ -45,8 +45,8 @@ def command(
     if face.json:
         face.print_json(result.data)
     else:
-        from isotrace.cli.render.console import make_console
-        from isotrace.cli.render.replayed import print_replay
+        from isotrace.report.terminal.console import make_console
+        from isotrace.report.terminal.replayed import print_replay
 
         print_replay(make_console(), record, result)
     return result.exit_code

@@ -13,8 +13,8 @@ import click
 
 import isotrace
 from isotrace.cli.face import Face, with_face
-from isotrace.cli.safe import visible
 from isotrace.operations import RecordedHere, exit_code, program_entry, record_program, recorded_here
+from isotrace.report.safe import visible
 
 
 @click.command("run", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})

@@ -62,8 +62,8 @@ def command(face: Face, run: str, step_index: int | None, steps_range: str | Non
     if face.json:
         face.print_json(step.to_dict() if step else record.to_dict())
         return
-    from isotrace.cli.render.console import make_console
-    from isotrace.cli.render.timeline import show_record, show_step
+    from isotrace.report.terminal.console import make_console
+    from isotrace.report.terminal.timeline import show_record, show_step
 
     if step is not None:
         show_step(make_console(), record, step)

@@ -65,7 +65,7 @@ def _stored_root(face: Face, run_id: str) -> str | None:
 
 
 def _print_run(one: Verified) -> None:
-    from isotrace.cli.safe import visible
+    from isotrace.report.safe import visible
 
     erased = f", {one.erased} erased" if one.erased else ""
     if one.against:
@@ -83,7 +83,7 @@ _PROOF_HELD = {"given": "it is the root that was given", "store": "it is the run
 
 
 def _print_proof(face: Face, found: dict[str, Any]) -> None:
-    from isotrace.cli.safe import visible
+    from isotrace.report.safe import visible
 
     if face.json:
         face.print_json(found)

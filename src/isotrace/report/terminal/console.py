@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
-from isotrace.cli.safe import shortened, visible
 from isotrace.models import Usage
+from isotrace.report.safe import shortened, visible
 
 PIPE_WIDTH = 200
 """Columns where there is no terminal to ask: wide, so that a program reading along loses nothing."""

@@ -9,7 +9,11 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from isotrace.cli.render.console import (
+from isotrace.compare import Divergence, Pair, TraceDiff
+from isotrace.jsondiff import MISSING
+from isotrace.models import Erased, TraceRecord, TraceStep
+from isotrace.report.safe import json_text, summary, visible
+from isotrace.report.terminal.console import (
     STATUS_STYLES,
     cost,
     cut_cells,
@@ -21,11 +25,7 @@ from isotrace.cli.render.console import (
     say,
     short_id,
 )
-from isotrace.cli.render.timeline import failure_text
-from isotrace.cli.safe import json_text, summary, visible
-from isotrace.compare import Divergence, Pair, TraceDiff
-from isotrace.jsondiff import MISSING
-from isotrace.models import Erased, TraceRecord, TraceStep
+from isotrace.report.terminal.timeline import failure_text
 
 VERDICT_STYLES = {
     "MATCH": "bold green",

@@ -5,11 +5,11 @@ from __future__ import annotations
 from rich.console import Console
 from rich.text import Text
 
-from isotrace.cli.render.console import print_row, safe, say
-from isotrace.cli.render.sides import VERDICT_STYLES, print_first
-from isotrace.cli.safe import visible
 from isotrace.operations import Bisection, Tried
 from isotrace.operations.repository import Commit
+from isotrace.report.safe import visible
+from isotrace.report.terminal.console import print_row, safe, say
+from isotrace.report.terminal.sides import VERDICT_STYLES, print_first
 
 _STYLES = {"good": "green", "bad": "bold red", "skip": "yellow"}
 _WORDS = {"good": "good", "bad": "bad", "skip": "skipped"}

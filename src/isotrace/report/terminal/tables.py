@@ -8,7 +8,11 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.text import Text
 
-from isotrace.cli.render.console import (
+from isotrace.contracts import RunItem
+from isotrace.models import META_MODEL, META_REWARD, META_TASK, META_TIME, META_TRIAL
+from isotrace.operations import Behaviours, Check, Group
+from isotrace.report.safe import plain
+from isotrace.report.terminal.console import (
     STATUS_STYLES,
     cost,
     duration,
@@ -20,10 +24,6 @@ from isotrace.cli.render.console import (
     say,
     short_id,
 )
-from isotrace.cli.safe import plain
-from isotrace.contracts import RunItem
-from isotrace.models import META_MODEL, META_REWARD, META_TASK, META_TIME, META_TRIAL
-from isotrace.operations import Behaviours, Check, Group
 
 _LABELS = (META_TASK, META_TRIAL, META_MODEL, META_REWARD)
 _GAP = 2

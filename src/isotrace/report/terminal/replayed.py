@@ -5,11 +5,11 @@ from __future__ import annotations
 from rich.console import Console
 from rich.text import Text
 
-from isotrace.cli.render.console import cut_cells, glyphs_of, print_row, safe, say, short_id
-from isotrace.cli.render.sides import print_first, print_verdict
-from isotrace.cli.safe import summary, visible
 from isotrace.models import Erased, TraceRecord
 from isotrace.operations import Replayed
+from isotrace.report.safe import summary, visible
+from isotrace.report.terminal.console import cut_cells, glyphs_of, print_row, safe, say, short_id
+from isotrace.report.terminal.sides import print_first, print_verdict
 
 _BEFORE = 2
 _GUARDS = {

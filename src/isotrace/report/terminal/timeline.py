@@ -11,7 +11,18 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from isotrace.cli.render.console import (
+from isotrace.events import lineage_text
+from isotrace.jsondiff import MISSING
+from isotrace.models import (
+    META_REPLAYABILITY,
+    META_TIME,
+    Erased,
+    TraceRecord,
+    TraceStep,
+    Usage,
+)
+from isotrace.report.safe import json_text, plain, summary, visible, visible_lines
+from isotrace.report.terminal.console import (
     STATUS_STYLES,
     Glyphs,
     cost,
@@ -24,17 +35,6 @@ from isotrace.cli.render.console import (
     say,
     short_id,
     tokens,
-)
-from isotrace.cli.safe import json_text, plain, summary, visible, visible_lines
-from isotrace.events import lineage_text
-from isotrace.jsondiff import MISSING
-from isotrace.models import (
-    META_REPLAYABILITY,
-    META_TIME,
-    Erased,
-    TraceRecord,
-    TraceStep,
-    Usage,
 )
 
 _EDGE = 100
