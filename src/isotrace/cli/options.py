@@ -10,10 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from isotrace.clock import SYSTEM
-from isotrace.contracts import RunQuery
-from isotrace.events import datetime_of
-from isotrace.operations import Selection, key_values, moment
+from isotrace.operations import Selection, key_values, select
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -169,12 +166,22 @@ def with_executing(default_mode: str) -> Callable[[Function], Function]:
 def with_selection(default_limit: int | None) -> Callable[[Function], Function]:
     """Adds the selecting options to a command, which gets `select`: a function from a tenant to a
     `Selection`. `--limit` is the default unless given; None selects all."""
+    return _selecting(default_limit, query=False)
 
+
+def with_query(default_limit: int | None) -> Callable[[Function], Function]:
+    """As `with_selection`, and the terms of a query as arguments, which mean what the options mean:
+    `agent=support status=failed task=13 since=2d`. A command with arguments of its own has them first."""
+    return _selecting(default_limit, query=True)
+
+
+def _selecting(default_limit: int | None, *, query: bool) -> Callable[[Function], Function]:
     def decorate(function: Function) -> Function:
         @functools.wraps(function)
         def wrapped(*args: Any, **options: Any) -> Any:
             chosen = {name: options.pop(name) for name in _NAMES}
-            return function(*args, select=lambda tenant: _selection(tenant, chosen), **options)
+            terms = options.pop("terms", ())
+            return function(*args, select=lambda tenant: _selection(tenant, chosen, terms), **options)
 
         shown = "all" if default_limit is None else str(default_limit)
         limit = click.option(
@@ -186,43 +193,38 @@ def with_selection(default_limit: int | None) -> Callable[[Function], Function]:
         )
         for option in reversed([*_OPTIONS, limit]):
             wrapped = option(wrapped)
+        if query:
+            wrapped = click.argument("terms", nargs=-1, metavar="[KEY=VALUE]...")(wrapped)
         return wrapped  # type: ignore[return-value] # click adds the options to whatever it is given
 
     return decorate
 
 
-_NAMES = (
-    "agent_id",
-    "status",
-    "skill",
-    "correlation_id",
-    "metadata",
-    "signature",
-    "root_hash",
-    "since",
-    "until",
-    "min_cost",
-    "max_cost",
-    "violations",
-    "policy",
-    "limit",
-)
+_TERMS = {
+    "agent_id": "agent",
+    "status": "status",
+    "skill": "skill",
+    "correlation_id": "correlation",
+    "signature": "signature",
+    "root_hash": "root",
+    "since": "since",
+    "until": "until",
+    "min_cost": "min-cost",
+    "max_cost": "max-cost",
+    "policy": "policy",
+}
+"""The term of a query that each option stands for."""
+
+_NAMES = (*_TERMS, "metadata", "violations", "limit")
 
 
-def _selection(tenant: str, chosen: dict[str, Any]) -> Selection:
-    now = datetime_of(SYSTEM.now_us())
-    base = RunQuery(
+def _selection(tenant: str, chosen: dict[str, Any], terms: tuple[str, ...]) -> Selection:
+    given = [f"{term}={chosen[name]}" for name, term in _TERMS.items() if chosen[name] is not None]
+    if chosen["violations"]:
+        given.append("violations=yes")
+    return select(
+        [*given, *terms],
         tenant_id=tenant,
-        agent_id=chosen["agent_id"],
-        status=chosen["status"],
-        correlation_id=chosen["correlation_id"],
-        skill=chosen["skill"],
-        signature=chosen["signature"],
-        root_hash=chosen["root_hash"],
-        since=moment(chosen["since"], now) if chosen["since"] else None,
-        until=moment(chosen["until"], now) if chosen["until"] else None,
-        min_cost_cents=chosen["min_cost"],
-        max_cost_cents=chosen["max_cost"],
-        violation=chosen["policy"] or (True if chosen["violations"] else None),
+        metadata=key_values(chosen["metadata"]),
+        limit=chosen["limit"],
     )
-    return Selection(base, key_values(chosen["metadata"]), chosen["limit"])

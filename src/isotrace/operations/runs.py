@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import product
+from typing import Any
 
 from isotrace.contracts import RunItem, RunQuery, Scalar, TraceStore
 from isotrace.errors import QueryError, RunNotFoundError, UsageError
@@ -16,6 +18,7 @@ from isotrace.operations.live import live_records, live_runs
 PAGE = 1000
 """How many runs one page of a longer listing holds."""
 
+_QUERIES = 1000
 _LAST = re.compile(r"@last(?:~([0-9]{1,9}))?")
 _AGO = re.compile(r"(\d+)(s|m|h|d|w)")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -23,19 +26,35 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which runs a command is about. Like `RunQuery`, but a metadata key may have several
-    values, any of which fits, and `limit` may be any positive number or None for all."""
+    """Which runs a command is about. Like `RunQuery`, but a metadata key or a field may have several
+    values, any of which fits, and `limit` may be any positive number or None for all.
+
+    `fields` holds such values by the name of the query's field; what `base` says of it is not asked then.
+    """
 
     base: RunQuery = field(default_factory=RunQuery)
     metadata: Mapping[str, Sequence[Scalar]] = field(default_factory=dict)
     limit: int | None = 100
+    fields: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
     def queries(self) -> list[RunQuery]:
-        """The store queries whose answers together are the selection; no run is in two of them."""
-        keys = list(self.metadata)
-        choices = [list(dict.fromkeys(self.metadata[key])) for key in keys]
+        """The store queries whose answers together are the selection. A run may be in two of them: it may
+        have steps of two skills, or a metadata value that reads like two texts.
+
+        Raises `UsageError` where there would be more than 1,000.
+        """
+        keys = [*self.fields, *self.metadata]
+        choices = [list(dict.fromkeys(values)) for values in (*self.fields.values(), *self.metadata.values())]
+        if math.prod(map(len, choices)) > _QUERIES:
+            raise UsageError("the query has too many combinations of values", expected=f"at most {_QUERIES}")
+        split = len(self.fields)
         return [
-            replace(self.base, metadata=dict(zip(keys, chosen, strict=True))) for chosen in product(*choices)
+            replace(
+                self.base,
+                **dict(zip(keys[:split], chosen[:split], strict=True)),
+                metadata={**self.base.metadata, **dict(zip(keys[split:], chosen[split:], strict=True))},
+            )
+            for chosen in product(*choices)
         ]
 
 
@@ -70,16 +89,21 @@ def list_runs(store: TraceStore, selection: Selection) -> list[RunItem]:
         return list(_pages(store, queries[0], selection.limit))
     # Pages of several queries can't be merged by recording time, which a listing does not carry;
     # the start comes nearest to it.
-    runs = [item for query in queries for item in _pages(store, query, selection.limit)]
+    runs = _once(item for query in queries for item in _pages(store, query, selection.limit))
     runs.sort(key=lambda item: item.summary.started_at, reverse=True)
     return runs[: selection.limit]
 
 
 def list_all(store: TraceStore, selection: Selection) -> list[RunItem]:
     """As `list_runs`, runs that are still going on first."""
-    live = [item for query in selection.queries() for item in live_runs(store, query)][: selection.limit]
+    live = _once(item for query in selection.queries() for item in live_runs(store, query))[: selection.limit]
     left = None if selection.limit is None else selection.limit - len(live)
     return live if left == 0 else live + list_runs(store, replace(selection, limit=left))
+
+
+def _once(items: Iterable[RunItem]) -> list[RunItem]:
+    """Each run once, where several queries found it."""
+    return list({item.summary.run_id: item for item in items}.values())
 
 
 def _pages(store: TraceStore, query: RunQuery, limit: int | None) -> Iterator[RunItem]:

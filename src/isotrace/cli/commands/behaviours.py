@@ -7,7 +7,7 @@ from collections.abc import Callable
 import click
 
 from isotrace.cli.face import Face, with_face
-from isotrace.cli.options import kind_option, with_selection
+from isotrace.cli.options import kind_option, with_query
 from isotrace.operations import Selection, stored_behaviours
 
 
@@ -26,7 +26,7 @@ from isotrace.operations import Selection, stored_behaviours
     metavar="N",
     help="Only groups of exactly so many runs.",
 )
-@with_selection(None)
+@with_query(None)
 @with_face
 def command(
     face: Face,
@@ -36,6 +36,9 @@ def command(
     select: Callable[[str], Selection],
 ) -> None:
     """Group runs and say which groups always took the same path.
+
+    Which runs: all, or those that fit terms such as agent=support status=failed since=2d. A key that is no
+    field is one of the metadata; the same key again means: or that one.
 
     For each group: how many runs, how many distinct paths among them, and the index of the first
     step (of the chosen kinds) at which not all of them agree. With --json: groups, identical, and

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import click
 
 from isotrace.cli.face import Face, with_face
-from isotrace.cli.options import with_selection
+from isotrace.cli.options import with_query
 from isotrace.contracts import RunQuery
 from isotrace.operations import Selection, list_all
 from isotrace.record.home import DEFAULT_STORE
@@ -20,11 +20,13 @@ def _nothing(face: Face) -> str:
 
 
 @click.command("ls")
-@with_selection(20)
+@with_query(20)
 @with_face
 def command(face: Face, select: Callable[[str], Selection]) -> None:
-    """List runs, newest first.
+    """List runs, newest first: all, or those that fit terms such as task=13 status=failed since=2d.
 
+    A key that is no field (agent, status, skill, …) is one of the metadata; the same key again means: or
+    that one.
     Runs that are still going on come first. With --json: an array of summaries.
     """
     with face.store() as store:
