@@ -29,6 +29,7 @@ _STORES = {
 }
 _IMPORTERS = {
     "claude-code": "isotrace.formats.claude_code:ClaudeCodeImporter",
+    "golden": "isotrace.formats.golden:GoldenImporter",
     "inspect": "isotrace.formats.inspect_logs:InspectImporter",
     "jsonl": "isotrace.formats.jsonl:JsonlImporter",
     "langfuse": "isotrace.formats.langfuse:LangfuseImporter",
@@ -42,6 +43,7 @@ _IMPORTERS = {
 }
 _ALIASES = {"tau2": "tau2-bench"}
 _EXPORTERS = {
+    "golden": "isotrace.formats.golden:GoldenExporter",
     "jsonl": "isotrace.formats.jsonl:JsonlExporter",
     "vcr": "isotrace.formats.vcr_export:VcrExporter",
 }

@@ -155,7 +155,7 @@ def test_unknown_format_lists_the_known_ones(isotrace: Callable[..., Any], tau_f
     said = isotrace("import", "tau3", str(tau_file))
     assert said.code == 2
     assert (
-        "auto, claude-code, inspect, jsonl, langfuse, mini-swe-agent, openai-agents, swe-agent, tau-bench"
+        "auto, claude-code, golden, inspect, jsonl, langfuse, mini-swe-agent, openai-agents, swe-agent, tau-bench"
         in said.err
     )
 

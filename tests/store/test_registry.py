@@ -79,6 +79,7 @@ def test_an_unknown_scheme_lists_the_known_ones() -> None:
 def test_every_built_in_format_has_its_own_name() -> None:
     assert {name: one.name for name, one in importers().items()} == {
         "claude-code": "claude-code",
+        "golden": "golden",
         "inspect": "inspect",
         "jsonl": "jsonl",
         "langfuse": "langfuse",

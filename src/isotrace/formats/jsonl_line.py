@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from types import EllipsisType
@@ -183,14 +184,11 @@ def _event(envelope: dict[str, Any], place: Place) -> Event:
     values: dict[str, bytes | Erased] = {
         name: Erased(value["commit"]) for name, value in rest.items() if _is_commitment(value)
     }
-    for name, rule in _FACTS.get(type_, {}).items():
-        if name in values or not rule.holds(facts.get(name, _ABSENT)):
-            raise place.fail(
-                "a fact is missing or of the wrong type",
-                f"/event/{name}",
-                expected=rule.expected,
-                got=repr(facts.get(name, "nothing")),
-            )
+    if (wrong := wrong_fact(type_, facts, values)) is not None:
+        name, expected, got = wrong
+        raise place.fail(
+            "a fact is missing or of the wrong type", f"/event/{name}", expected=expected, got=got
+        )
     return Event(seq, type_, _time_us(time, place), facts, values)
 
 
@@ -253,11 +251,8 @@ def _check_value(name: str, data: bytes, place: Place, pointer: str) -> None:
     except CanonicalizationError as error:
         inner = f"{pointer}{error.pointer or ''}"
         raise as_import_error(error, place.where, f"/{place.line}{inner}") from error
-    rule = _VALUES.get(name)
-    if rule is not None and not rule.holds(value):
-        raise place.fail(
-            "a value has the wrong type", pointer, expected=rule.expected, got=type(value).__name__
-        )
+    if (expected := wrong_value(name, value)) is not None:
+        raise place.fail("a value has the wrong type", pointer, expected=expected, got=type(value).__name__)
 
 
 # --- what facts and values may be ---------------------------------------------------
@@ -341,7 +336,12 @@ _FACTS: Final[dict[str, dict[str, _Rule]]] = {
         "outcome_code": _TEXT_OR_NOT,
     },
     "step_chunk": {"lineage": _LINEAGE, "index": _WHOLE_OR_NOT},
-    "value_read": {"lineage": _LINEAGE_OR_NOT, "source": _TEXT_OR_NOT},
+    "value_read": {
+        "lineage": _LINEAGE_OR_NOT,
+        "source": _TEXT_OR_NOT,
+        "index": _WHOLE_OR_NOT,
+        "gap": _WHOLE_OR_NOT,
+    },
     "step_finished": {
         "lineage": _LINEAGE,
         "status": _Status(),
@@ -375,3 +375,20 @@ _VALUES: Final[dict[str, _Rule]] = {
     "error": _Rule("a string or an object", str, dict, None),
     "reason": _TEXT,
 }
+
+
+def wrong_fact(
+    type_: str, facts: Mapping[str, Any], values: Container[str] = ()
+) -> tuple[str, str, str] | None:
+    """The first fact of an event of this type that is missing or of the wrong type: its name, what was
+    expected, and what stands there. None if all are right. `values`: names that are values, not facts."""
+    for name, rule in _FACTS.get(type_, {}).items():
+        if name in values or not rule.holds(facts.get(name, _ABSENT)):
+            return name, rule.expected, repr(facts.get(name, "nothing"))
+    return None
+
+
+def wrong_value(name: str, value: Any) -> str | None:
+    """What was expected in place of this value, None if it is of the right type."""
+    rule = _VALUES.get(name)
+    return None if rule is None or rule.holds(value) else rule.expected

@@ -17,7 +17,12 @@ from isotrace.operations import Selection, export_runs, export_to_file, list_run
 @click.command("export")
 @click.argument("runs", metavar="RUN…", nargs=-1)
 @click.option(
-    "--format", "format_name", default="jsonl", show_default=True, metavar="FORMAT", help="jsonl, vcr."
+    "--format",
+    "format_name",
+    default="jsonl",
+    show_default=True,
+    metavar="FORMAT",
+    help="jsonl, golden, vcr.",
 )
 @click.option(
     "-o",
@@ -39,7 +44,8 @@ def command(
     """Write runs to a file that can be imported and verified.
 
     The file holds each run's whole ledger, so its root can be recomputed from it. It is written
-    whole or not at all. As vcr, it holds the HTTP calls of one run: a cassette that vcrpy loads.
+    whole or not at all. As golden, it holds one run as a text that people
+    review; as vcr, the HTTP calls of one run: a cassette that vcrpy loads.
     """
     if every_run == bool(runs):
         raise UsageError("say which runs to export", expected="RUN…, or --all with options that select")

@@ -26,7 +26,7 @@ _LISTED = 20
 def command(face: Face, format_name: str | None, paths: tuple[Path, ...], as_tenant: bool) -> int:
     """Import runs from files of other tools.
 
-    FORMAT is claude-code, inspect, jsonl, langfuse, mini-swe-agent, openai-agents, swe-agent,
+    FORMAT is claude-code, golden, inspect, jsonl, langfuse, mini-swe-agent, openai-agents, swe-agent,
     tau-bench, tau2, temporal, vcr, or auto, as where it is left out. A FILE may be compressed (gzip,
     zstd) or a folder, which is searched whole. Runs that are there already are skipped; a bad run is
     reported and does not lose the others, and the command then exits with 2.

@@ -1,0 +1,616 @@
+"""Reading golden files: nothing in them is believed, and every error names the line."""
+
+from __future__ import annotations
+
+import json
+import re
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+from isotrace.canonical import MAX_INT, check, parse_json
+from isotrace.errors import (
+    CanonicalizationError,
+    FieldError,
+    ImportFormatError,
+    IsotraceError,
+    RecordError,
+    SchemaUnsupportedError,
+)
+from isotrace.events import EVENT_TYPES, Event, LedgerFold, lineage_text, microseconds_of, time_text
+from isotrace.formats.golden_shape import (
+    HEAD,
+    LEFT_OUT,
+    RECORDED,
+    RECORDED_FACTS,
+    VERSION,
+    is_recorded_value,
+    reference_label,
+)
+from isotrace.formats.golden_text import BARE, is_text_line, text_of_line, value_of, value_text
+from isotrace.formats.jsonl_line import wrong_fact, wrong_value
+from isotrace.hashing import SCHEME
+from isotrace.jsondiff import MISSING, pointer_get, pointer_split
+from isotrace.models import Erased
+
+_PIECE: Final = re.compile(
+    r'[^"<]+|"(?:[^"\\]|\\.)*"|<(?P<token>text|as (?:[^<>"]|"(?:[^"\\]|\\.)*")*|erased [0-9a-f]{64})>'
+)
+_ITEM: Final = re.compile(r"\s+(?:(?P<seq>[0-9]{1,9})\.)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<is>=|:\s+)")
+_BLANKS: Final = re.compile(r"\s*")
+_ERASED: Final = re.compile(r"<erased ([0-9a-f]{64})>")
+_AS: Final = re.compile(r'as (run|step (?P<lineage>\[.*\])) (?P<pointer>"(?:[^"\\]|\\.)*")')
+_WORD: Final = re.compile(r"[A-Za-z_]+")
+_HEADER: Final = re.compile(rf"{HEAD}([0-9]{{1,9}}) (\S+)")
+_LAST: Final = ("run_finished", "run_aborted")
+_MAX_US: Final = 253_402_300_799_999_999  # the year 9999 ends
+_SHOWN: Final = 80
+
+_decoder = json.JSONDecoder()
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """Makes the errors of one file; they name it and the line."""
+
+    where: str
+
+    def __call__(self, what: str, line: int, **data: Any) -> ImportFormatError:
+        return ImportFormatError(what, where=f"{self.where}:{line}", **data)
+
+    def because(self, cause: IsotraceError, line: int) -> ImportFormatError:
+        found = self(
+            cause.what,
+            line,
+            pointer=cause.pointer,
+            expected=cause.expected,
+            got=cause.got,
+            hint=cause.hint,
+        )
+        found.__cause__ = cause
+        return found
+
+
+@dataclass(slots=True)
+class _Block:
+    """A line that is not indented, with the indented ones below it: its text as plain JSON, texts and
+    references put in, and where each line of the file begins in it."""
+
+    word: str
+    line: int
+    text: str = ""
+    starts: list[int] = field(default_factory=list)
+    lines: list[int] = field(default_factory=list)
+
+    def line_at(self, position: int) -> int:
+        return self.lines[bisect_right(self.starts, position) - 1]
+
+
+@dataclass(slots=True)
+class _Item:
+    """`name=fact` or `name: value`; in `recorded` of an event by number."""
+
+    name: str
+    seq: int | None
+    is_value: bool
+    value: Any
+    line: int
+
+    @property
+    def data(self) -> bytes | Erased:
+        """The value bytes."""
+        value = self.value
+        return value if isinstance(value, Erased) else value_text(value, compact=True).encode()
+
+
+def events_of_text(data: bytes, fail: Fail, limit: int) -> list[Event]:
+    """The events of a golden file, without the run's id. `limit`: bytes of all values together.
+
+    Raises `ImportFormatError` for the first line that is not as it should be.
+    """
+    lines = _lines(data, fail)
+    scheme = _scheme(lines[0], fail)
+    reading = _Reading(fail, limit)
+    for block in _blocks(lines, fail):
+        reading.add(_resolved(block, reading))
+    return reading.end(scheme)
+
+
+def _lines(data: bytes, fail: Fail) -> list[str]:
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise fail("the file is not UTF-8", line, got=repr(data[error.start : error.start + 4])) from None
+    return [line.removesuffix("\r") for line in text.split("\n")]
+
+
+def _scheme(first: str, fail: Fail) -> str:
+    """What the file's first line says, where this version can read the file."""
+    expected = f"{HEAD}{VERSION} {SCHEME}"
+    header = _HEADER.fullmatch(first)
+    if header is None:
+        raise fail(
+            "not a golden file",
+            1,
+            expected=expected,
+            got=repr(first[:_SHOWN]),
+            hint="`isotrace export RUN --format golden` writes one",
+        )
+    if int(header[1]) > VERSION or header[2] != SCHEME:
+        cause = SchemaUnsupportedError(
+            "the file was written by a newer isotrace",
+            expected=expected,
+            got=first[:_SHOWN],
+            hint="upgrade isotrace to read it",
+        )
+        raise fail.because(cause, 1)
+    return header[2]
+
+
+@dataclass(slots=True)
+class _Raw:
+    """A block as it stands in the file."""
+
+    word: str
+    lines: list[tuple[int, str]]
+
+
+def _blocks(lines: list[str], fail: Fail) -> Iterator[_Raw]:
+    block: _Raw | None = None
+    for number, line in enumerate(lines[1:], 2):
+        if not line.strip(" \t"):
+            continue
+        if line.startswith(" "):
+            if block is None:
+                raise fail("an indented line goes on with an event, and there is none above it", number)
+            block.lines.append((number, line.lstrip(" ")))
+            continue
+        if block is not None:
+            yield block
+        word = _WORD.match(line)
+        if word is None or (word[0] != RECORDED and word[0] not in EVENT_TYPES):
+            raise _unknown_line(line, number, fail)
+        block = _Raw(word[0], [(number, line[word.end() :])])
+    if block is not None:
+        yield block
+
+
+def _unknown_line(line: str, number: int, fail: Fail) -> ImportFormatError:
+    if line.startswith(("<<<<<<<", "=======", ">>>>>>>")):
+        return fail(
+            "a merge left its marks", number, got=line[:_SHOWN], hint="resolve the conflict, or record again"
+        )
+    cause = SchemaUnsupportedError(
+        "a line that is neither an event of a run nor indented",
+        expected=", ".join(sorted((*EVENT_TYPES, RECORDED))),
+        got=repr(line[:_SHOWN]),
+    )
+    return fail.because(cause, number)
+
+
+# --- texts and references --------------------------------------------------------------
+
+
+def _resolved(raw: _Raw, reading: _Reading) -> _Block:
+    """The block with plain JSON in place of what golden files have beyond it."""
+    block = _Block(raw.word, raw.lines[0][0])
+    parts: list[str] = []
+    size, index = 0, 0
+    while index < len(raw.lines):
+        number, line = raw.lines[index]
+        block.starts.append(size)
+        block.lines.append(number)
+        index += 1
+        if is_text_line(line):
+            raise reading.fail(
+                "a line of a text, and no <text> above it", number, got=line[:_SHOWN], hint=_TEXTS
+            )
+        before = len(parts)
+        for piece, token in _pieces(line, number, reading.fail):
+            if token == "text":  # noqa: S105  # no password
+                text, index = _text(raw, index, reading)
+                parts.append(_json(text))
+            elif token is not None and token.startswith("as "):
+                parts.append(_json(reading.referred(token, number)))
+            else:
+                parts.append(piece)
+        parts.append("\n")
+        size += sum(map(len, parts[before:]))
+        reading.spend(sum(map(len, parts[before:])), number)
+    block.text = "".join(parts)
+    return block
+
+
+_TEXTS: Final = 'a text stands below `"name": <text>`, each of its lines behind `| `'
+
+
+def _json(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _pieces(line: str, number: int, fail: Fail) -> Iterator[tuple[str, str | None]]:
+    position = 0
+    while position < len(line):
+        piece = _PIECE.match(line, position)
+        if piece is None:
+            at = line[position : position + _SHOWN]
+            if at.startswith('"'):
+                raise fail("a string has no end on its line", number, expected='"…"', got=at)
+            raise fail("an unknown mark", number, expected="<text>, <as …> or <erased …>", got=at)
+        yield piece[0], piece["token"]
+        position = piece.end()
+
+
+def _text(raw: _Raw, index: int, reading: _Reading) -> tuple[str, int]:
+    """The text whose lines begin here, and the line behind it."""
+    begin = raw.lines[index - 1][0]
+    parts: list[str] = []
+    while index < len(raw.lines) and is_text_line(raw.lines[index][1]):
+        number, line = raw.lines[index]
+        if not parts and line[0] != "|":
+            raise reading.fail("a text begins with a line behind `|`", number, got=line[:_SHOWN])
+        try:
+            parts.append(text_of_line(line))
+        except (CanonicalizationError, ValueError):
+            raise reading.fail(
+                "a line of a text can't be read",
+                number,
+                expected="`| ` and the text, or `|\\` and the text escaped as in JSON",
+                got=line[:_SHOWN],
+            ) from None
+        index += 1
+    if not parts:
+        raise reading.fail("a text without lines", begin, hint=_TEXTS)
+    return "".join(parts)[1:], index
+
+
+# --- items ------------------------------------------------------------------------------
+
+
+def _items(block: _Block, fail: Fail) -> Iterator[_Item]:
+    text, position = block.text, 0
+    seen: set[tuple[int | None, str]] = set()
+    while (begin := _BLANKS.match(text, position).end()) < len(text):  # type: ignore[union-attr]  # matches anywhere
+        found = _ITEM.match(text, position)
+        line = block.line_at(begin)
+        if found is None:
+            raise fail(
+                "neither a fact nor a value",
+                line,
+                expected="name=fact or name: value",
+                got=repr(text[position : position + _SHOWN].strip()),
+            )
+        line = block.line_at(found.start("name"))
+        value, position = _value(block, found, fail)
+        seq = None if found["seq"] is None else int(found["seq"])
+        if (seq, found["name"]) in seen:
+            raise fail("an event names something twice", line, got=found["name"])
+        seen.add((seq, found["name"]))
+        yield _Item(found["name"], seq, found["is"] != "=", value, line)
+
+
+def _value(block: _Block, found: re.Match[str], fail: Fail) -> tuple[Any, int]:
+    """What stands behind a name, and where it ends."""
+    text, start, is_value = block.text, found.end(), found["is"] != "="
+    if is_value and (erased := _ERASED.match(text, start)) is not None:
+        return Erased(erased[1]), erased.end()
+    if not is_value and (bare := BARE.match(text, start)) is not None:
+        _check_end(block, bare.end(), fail)
+        return bare[0], bare.end()
+    line = block.line_at(start)
+    try:
+        _, end = _decoder.raw_decode(text, start)
+        _check_end(block, end, fail)
+        plain = parse_json(text[start:end])
+        return (value_of(text[start:end]) if is_value else plain), end
+    except json.JSONDecodeError as error:
+        at = min(error.pos, len(text) - 1)
+        raise fail(
+            f"the value of {found['name']} is not JSON: {error.msg}",
+            block.line_at(at),
+            got=repr(text[at : at + _SHOWN].strip()),
+        ) from None
+    except CanonicalizationError as error:
+        raise fail.because(error, line) from error
+    except RecursionError:
+        raise fail("a value is nested too deeply", line, expected="at most 128 levels") from None
+    except ValueError as error:
+        raise fail("a number has too many digits", line, got=str(error)) from None
+
+
+def _check_end(block: _Block, end: int, fail: Fail) -> None:
+    if end < len(block.text) and not block.text[end].isspace():
+        raise fail(
+            "something follows a value without a blank",
+            block.line_at(end),
+            got=repr(block.text[end : end + _SHOWN].strip()),
+        )
+
+
+# --- events -----------------------------------------------------------------------------
+
+
+class _Reading:
+    """The events so far, what references can name, and how much has been read."""
+
+    def __init__(self, fail: Fail, limit: int) -> None:
+        self.fail = fail
+        self._left = limit
+        self._limit = limit
+        self._events: list[Event] = []
+        self._lines: list[int] = []
+        self._values: dict[str, dict[str, Any]] = {}
+        self._recorded: list[_Item] = []
+        self._recorded_line: int | None = None
+        self._fact_lines: dict[str, int] = {}
+
+    def spend(self, size: int, line: int) -> None:
+        """References make more of a file than stands in it."""
+        self._left -= size
+        if self._left < 0:
+            raise self.fail("the run is too large", line, expected=f"at most {self._limit} bytes")
+
+    def referred(self, token: str, line: int) -> str:
+        """The text that an earlier event holds."""
+        found = _AS.fullmatch(token)
+        text: Any = MISSING
+        if found is not None:
+            try:
+                lineage = found["lineage"]
+                label = "run" if lineage is None else f"step {value_text(parse_json(lineage))}"
+                pointer = parse_json(found["pointer"])
+                first, *rest = pointer_split(pointer)
+                value = self._values.get(label, {}).get(first, MISSING)
+                text = pointer_get(value, pointer[len(first) + 1 :] if rest else "")
+            except (CanonicalizationError, FieldError, ValueError):
+                pass
+        if not isinstance(text, str):
+            raise self.fail(
+                "a reference leads to no text of an earlier event",
+                line,
+                expected='<as step [0] "/params/…">',
+                got=f"<{token[:_SHOWN]}>",
+                hint="write the text in its place",
+            )
+        self.spend(len(text), line)
+        return text
+
+    def add(self, block: _Block) -> None:
+        if self._recorded_line is not None:
+            raise self.fail(f"something follows `{RECORDED}`, which comes last", block.line, got=block.word)
+        if block.word == RECORDED:
+            self._recorded_line = block.line
+            self._recorded = list(_items(block, self.fail))
+            return
+        event = Event(len(self._events), block.word, 0)
+        values: dict[str, Any] = {}
+        for item in _items(block, self.fail):
+            self._put(event, item)
+            if item.is_value and not isinstance(item.value, Erased):
+                values[item.name] = item.value
+        for name, value in LEFT_OUT.get(event.type, {}).items():
+            event.facts.setdefault(name, value)
+        self._events.append(event)
+        self._lines.append(block.line)
+        if event.type != "run_started":
+            self._check_facts(event, block.line)
+        if (label := reference_label(event)) is not None:
+            self._values.setdefault(label, {}).update(values)
+
+    def _put(self, event: Event, item: _Item) -> None:
+        if item.name in ("seq", "type", "time", "run_id", "scheme") or (
+            item.name in event.facts or item.name in event.values
+        ):
+            raise self.fail("an event has no such fact of its own", item.line, got=item.name)
+        if not item.is_value:
+            event.facts[item.name] = item.value
+            return
+        expected = None if isinstance(item.value, Erased) else wrong_value(item.name, item.value)
+        if expected is not None:
+            raise self.fail(
+                f"the value of {item.name} has the wrong type",
+                item.line,
+                expected=expected,
+                got=type(item.value).__name__,
+            )
+        event.values[item.name] = item.data
+
+    def _check_facts(self, event: Event, line: int) -> None:
+        if (wrong := wrong_fact(event.type, event.facts, event.values)) is not None:
+            name, expected, got = wrong
+            raise self.fail(
+                f"the fact {name} of {event.type} is missing or of the wrong type",
+                line,
+                expected=expected,
+                got=got,
+            )
+
+    # --- what stands behind the events ----------------------------------------------------
+
+    def end(self, scheme: str) -> list[Event]:
+        """The events, with what `recorded` adds to them."""
+        self._check_order()
+        facts = self._events[0].facts
+        facts |= {"scheme": scheme, "run_id": "-"}
+        times, durations = self._numbered()
+        for name, value in (("tenant_id", "default"), ("seed", 0), ("entry_point", None)):
+            facts.setdefault(name, value)
+        for name in ("origin_run_id", "correlation_id"):
+            facts[name] = facts.get(name)
+        self._set_times(times)
+        self._set_durations(durations)
+        self._check_facts_of_start()
+        self._fold()
+        return self._events
+
+    def _check_order(self) -> None:
+        events = self._events
+        if not events or events[0].type != "run_started":
+            line = self._lines[0] if events else 1
+            got = events[0].type if events else "no event"
+            raise self.fail("a golden run begins with run_started", line, expected="run_started", got=got)
+        if events[-1].type not in _LAST:
+            raise self.fail(
+                "the run's end is missing", self._lines[-1], expected=" or ".join(_LAST), got=events[-1].type
+            )
+        for event, line in zip(events[:-1], self._lines, strict=False):
+            if event.type in _LAST:
+                raise self.fail("something follows the run's end", line, got=event.type)
+
+    def _numbered(self) -> tuple[dict[str, _Item], _Item | None]:
+        """Gives events what `recorded` says of them. What it says of all is returned."""
+        times: dict[str, _Item] = {}
+        durations: _Item | None = None
+        for item in self._recorded:
+            if item.seq is not None:
+                self._add_to(item)
+            elif item.name in ("at", "times") and not item.is_value:
+                times[item.name] = item
+            elif item.name == "durations" and not item.is_value:
+                durations = item
+            elif item.name in RECORDED_FACTS["run_started"] and not item.is_value:
+                self._events[0].facts[item.name] = item.value
+                self._fact_lines[item.name] = item.line
+            else:
+                known = ("at", "times", "durations", *RECORDED_FACTS["run_started"])
+                raise self.fail(
+                    f"`{RECORDED}` has no such entry", item.line, expected=", ".join(known), got=item.name
+                )
+        return times, durations
+
+    def _add_to(self, item: _Item) -> None:
+        assert item.seq is not None
+        if item.seq >= len(self._events):
+            raise self.fail(
+                f"`{RECORDED}` speaks of an event that there is not",
+                item.line,
+                expected=f"0 to {len(self._events) - 1}",
+                got=item.seq,
+                hint="an event was added or taken out by hand: number its lines anew",
+            )
+        event = self._events[item.seq]
+        known = (
+            is_recorded_value(event, item.name)
+            if item.is_value
+            else item.name in RECORDED_FACTS.get(event.type, ())
+        )
+        if not known:
+            raise self.fail(
+                f"`{RECORDED}` has no such entry for a {event.type}",
+                item.line,
+                got=item.name,
+                hint="an event was added or taken out by hand: number its lines anew",
+            )
+        self._put(event, item)
+
+    def _set_times(self, items: dict[str, _Item]) -> None:
+        start_us, line = 0, self._recorded_line or 1
+        if (at := items.get("at")) is not None:
+            try:
+                start_us = microseconds_of(datetime.fromisoformat(at.value))
+            except (ValueError, TypeError, OverflowError):
+                raise self.fail(
+                    "the time of the recording is none",
+                    at.line,
+                    expected="2026-01-31T23:59:59.000000Z",
+                    got=repr(at.value)[:_SHOWN],
+                ) from None
+        offsets: Any = [0] * len(self._events)
+        if (times := items.get("times")) is not None:
+            offsets, line = times.value, times.line
+        if not isinstance(offsets, list) or len(offsets) != len(self._events):
+            raise self.fail(
+                "times is a list with a number for each event",
+                line,
+                expected=f"{len(self._events)} numbers",
+                got=f"{len(offsets)} numbers" if isinstance(offsets, list) else type(offsets).__name__,
+                hint="where an event was added or taken out by hand, take this line out:"
+                " all events are then of the same time",
+            )
+        for event, offset in zip(self._events, offsets, strict=True):
+            if type(offset) is not int or not 0 <= start_us + offset <= _MAX_US:
+                raise self.fail(
+                    "a time is out of range",
+                    line,
+                    expected=f"microseconds, up to {time_text(_MAX_US)}",
+                    got=repr(offset)[:_SHOWN],
+                )
+            event.time_us = start_us + offset
+
+    def _set_durations(self, item: _Item | None) -> None:
+        durations = {} if item is None else item.value
+        line = 1 if item is None else item.line
+        if not isinstance(durations, dict):
+            raise self.fail(
+                "durations are those of events", line, expected='{"2": 0.5}', got=type(durations).__name__
+            )
+        for event in self._events:
+            if event.type == "step_finished":
+                duration = durations.pop(str(event.seq), 0.0)
+                if isinstance(duration, bool) or not isinstance(duration, int | float):
+                    raise self.fail(
+                        "a duration is a number of milliseconds", line, got=repr(duration)[:_SHOWN]
+                    )
+                event.facts["duration_ms"] = duration
+        if durations:
+            raise self.fail(
+                "a duration of what is no step's end",
+                line,
+                got=", ".join(list(durations)[:3]),
+                hint="an event was added or taken out by hand: take this line out",
+            )
+
+    def _check_facts_of_start(self) -> None:
+        started = self._events[0]
+        facts, lines = started.facts, self._fact_lines
+        for name in ("origin_run_id", "correlation_id", "tenant_id"):
+            value = facts[name]
+            if value is None and name != "tenant_id":
+                continue  # it follows from the file
+            if not isinstance(value, str) or not 0 < len(value) <= _MAX_ID:
+                raise self.fail(
+                    f"{name} is empty or too long",
+                    lines.get(name, 1),
+                    expected=f"1 to {_MAX_ID} characters",
+                    got=repr(value)[:_SHOWN],
+                )
+        whole = {**facts, "correlation_id": facts["correlation_id"] or "-"}
+        wrong = wrong_fact(started.type, whole, started.values)
+        line = self._lines[0] if wrong is None else lines.get(wrong[0], self._lines[0])
+        self._check_facts(Event(0, started.type, 0, whole, started.values), line)
+        if not 0 <= facts["seed"] <= MAX_INT:
+            raise self.fail(
+                "the seed is out of range", lines["seed"], expected=f"0..{MAX_INT}", got=facts["seed"]
+            )
+
+    def _fold(self) -> None:
+        """That the events make a run; an error names the line of the first that does not fit."""
+        state = LedgerFold()
+        started = self._events[0]
+        whole = {**started.facts, "correlation_id": started.facts["correlation_id"] or "-"}
+        first = Event(0, started.type, started.time_us, whole, started.values)
+        under_way: set[Any] = set()
+        for event, line in zip(self._events, self._lines, strict=True):
+            try:
+                check(event.facts)
+                state.add(first if event is started else event)
+            except (RecordError, CanonicalizationError) as error:
+                error.where = None
+                raise self.fail.because(error, line) from error
+            if event.type == "step_started":
+                under_way.add(event.lineage)
+            elif event.type in ("step_attempt", "step_chunk", "step_finished"):
+                if event.lineage not in under_way:
+                    raise self.fail(
+                        f"{event.type} of a step that is not under way",
+                        line,
+                        got=lineage_text(event.lineage),
+                    )
+                if event.type == "step_finished":
+                    under_way.discard(event.lineage)
+
+
+_MAX_ID: Final = 512
