@@ -3,5 +3,47 @@
 from __future__ import annotations
 
 from isotrace.population.behaviour import EXAMPLES, Behaviour, SeenStep, Tally, passed, tally_of
+from isotrace.population.measures import Measures, measure
+from isotrace.population.statistics import (
+    LEVEL,
+    Estimate,
+    Interval,
+    effective_variants,
+    k_of_n,
+    pair_agreement,
+    pass_curve,
+    pass_k,
+    same_path,
+    success,
+    total_agreement,
+    unseen_mass,
+    wilson,
+)
+from isotrace.population.tree import Node, Tree, tree_of
 
-__all__ = ["EXAMPLES", "Behaviour", "SeenStep", "Tally", "passed", "tally_of"]
+__all__ = [
+    "EXAMPLES",
+    "LEVEL",
+    "Behaviour",
+    "Estimate",
+    "Interval",
+    "Measures",
+    "Node",
+    "SeenStep",
+    "Tally",
+    "Tree",
+    "effective_variants",
+    "k_of_n",
+    "measure",
+    "pair_agreement",
+    "pass_curve",
+    "pass_k",
+    "passed",
+    "same_path",
+    "success",
+    "tally_of",
+    "total_agreement",
+    "tree_of",
+    "unseen_mass",
+    "wilson",
+]

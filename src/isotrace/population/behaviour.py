@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -105,4 +106,17 @@ def tally_of(
         passed=int(bool(good)),
         cost_cents=cost_cents,
         duration_ms=duration_ms,
+    )
+
+
+def sum_tallies(tallies: Sequence[Tally]) -> Tally:
+    """Their sum, the same in whatever order they come."""
+    return Tally(
+        sum(one.runs for one in tallies),
+        sum(one.completed for one in tallies),
+        sum(one.failed for one in tallies),
+        sum(one.judged for one in tallies),
+        sum(one.passed for one in tallies),
+        math.fsum(one.cost_cents for one in tallies),
+        math.fsum(one.duration_ms for one in tallies),
     )
