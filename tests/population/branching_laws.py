@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -52,7 +52,7 @@ class Law:
 
     def paths(self) -> dict[str, float]:
         """The true probability of each path."""
-        found: Counter[str] = Counter()
+        found: defaultdict[str, float] = defaultdict(float)
         waiting = [("", 1.0)]
         while waiting:
             path, share = waiting.pop()
