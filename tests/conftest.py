@@ -25,6 +25,7 @@ TOOLS = (
     "anyio",
     "attrs",
     "boto3",
+    "cel_expr_python",
     "genai_prices",
     "h2",
     "httpx",

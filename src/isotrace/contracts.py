@@ -216,3 +216,45 @@ class Exporter(Protocol):
     def write(self, ledgers: Iterable[Ledger], stream: BinaryIO) -> int:
         """Writes all runs; how many there were."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Breach:
+    """That a step violates a rule. `policy_id` and `reason` (a sentence) stand in the run's ledger.
+
+    `stop`: the step's effect must not happen; of a step that has ended, whatever the policy says next.
+    """
+
+    policy_id: str
+    reason: str
+    stop: bool = False
+
+
+class RunPolicy(Protocol):
+    """One policy as it watches one run."""
+
+    def judge(self, event: Event) -> Sequence[Breach]:
+        """The rules that the run violates with this event, in the policy's order.
+
+        Called for each `step_started` before the step's effect happens, for each `step_attempt` before the
+        next try, and for each `step_chunk` and `step_finished`; never for timers. Events come by `seq`, never
+        two at a time, as they stand in the sealed ledger: costs read out of answers, minted ids
+        replaced. Params and outcomes are there as far as the policy `looks_at` them. The same events MUST
+        give the same answer, so that recorded runs can be judged. A step that was answered with a stop
+        does not happen; its `step_finished` (status `skipped`) is not passed on.
+        """
+        ...
+
+
+class Policy(Protocol):
+    """Rules about runs: what is flagged, and what is stopped.
+
+    Found by name through the entry points `isotrace.policies`. `looks_at` names what of steps it has to see
+    beyond their names, effects and times: any of `params`, `outcome` (costs and tokens stand there).
+    """
+
+    looks_at: frozenset[str]
+
+    def opened(self, started: Event) -> RunPolicy:
+        """Watches a run that begins with this `run_started`. MUST be safe to call from several threads."""
+        ...

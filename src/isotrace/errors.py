@@ -39,7 +39,13 @@
     ├── RecordedError                           an error that was recorded, of a class unknown here
     ├── RepositoryError                         git is not there, no repository, no such revision
     ├── PluginError                             an extension can't be found or loaded
+    ├── PolicyError (ValueError)                a rule, or a file of rules, can't be what it says
     └── UsageError (ValueError)                 a wrong option; lists the good ones
+
+One stands beside the tree, because it ends an agent as an interrupt does: nothing that catches `Exception`
+may retry it, wrap it or go on.
+
+    PolicyViolation (BaseException)             a policy stopped a step before its effect
 
 An error carries data and writes its own sentence: what happened, where, what was
 expected, what was found, what comes nearest, and what to do next.
@@ -57,12 +63,9 @@ def _short(value: Any) -> str:
     return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
 
 
-class IsotraceError(Exception):
-    """Base of all errors of isotrace.
-
-    `what` is the plain sentence; the rest is data, each part kept as an attribute of
-    the same name and appended to the sentence where it is given.
-    """
+class _Told(BaseException):
+    """`what` is the plain sentence; the rest is data, each part kept as an attribute of
+    the same name and appended to the sentence where it is given."""
 
     def __init__(
         self,
@@ -112,11 +115,19 @@ class IsotraceError(Exception):
         return (_rebuild, (type(self), self.what, dict(self.__dict__)))
 
 
-def _rebuild(cls: type[IsotraceError], what: str, state: dict[str, Any]) -> IsotraceError:
+def _rebuild(cls: type[_Told], what: str, state: dict[str, Any]) -> _Told:
     error = cls.__new__(cls)
-    Exception.__init__(error, what)
+    BaseException.__init__(error, what)
     error.__dict__.update(state)
     return error
+
+
+class IsotraceError(_Told, Exception):
+    """Base of all errors of isotrace.
+
+    `what` is the plain sentence; the rest is data, each part kept as an attribute of
+    the same name and appended to the sentence where it is given.
+    """
 
 
 # --- values -------------------------------------------------------------------------
@@ -294,6 +305,35 @@ class RepositoryError(IsotraceError):
 
 class PluginError(IsotraceError):
     """An extension named by a URL, a format or an entry point can't be found or loaded."""
+
+
+class PolicyError(IsotraceError, ValueError):
+    """A rule, or a file of rules, can't be what it says. `.where` is the file with line and column and the
+    rule's id, `.pointer` the place in the rule, as far as there is one."""
+
+
+class PolicyViolation(_Told):
+    """Raised in the agent in place of a step that a policy stops: the step's effect has not happened.
+
+    No `Exception`: model clients retry those and raise them again as their own, and agents catch them to
+    go on. `.policy_id` and `.reason` say which rule and why, `.skill_name` and `.lineage` at which
+    step. An agent that catches it goes on, and is stopped again at the next step that violates a rule.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        policy_id: str | None = None,
+        skill_name: str | None = None,
+        lineage: tuple[int | str, ...] = (),
+        **data: Any,
+    ) -> None:
+        super().__init__(reason, **data)
+        self.reason = reason
+        self.policy_id = policy_id
+        self.skill_name = skill_name
+        self.lineage = lineage
 
 
 class UsageError(IsotraceError, ValueError):

@@ -5,7 +5,8 @@ metadata of installed packages is read only for a name that is not built in: tha
 longer than opening a store.
 
 Entry points: `isotrace.stores` (the URL's scheme; called with the URL), `isotrace.importers` and
-`isotrace.exporters` (the format's name; called without arguments).
+`isotrace.exporters` (the format's name; called without arguments), `isotrace.policies` (the policy's name;
+called without arguments).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, cast
 
-from isotrace.contracts import Exporter, Importer, TraceStore
+from isotrace.contracts import Exporter, Importer, Policy, TraceStore
 from isotrace.errors import IsotraceError, PluginError, UsageError
 
 DEFAULT_STORE = ".isotrace/traces.db"
@@ -113,6 +114,12 @@ def exporter(name: str) -> Exporter:
     return cast("Exporter", _found("exporter", name, _EXPORTERS)())
 
 
+def policy(name: str) -> Policy:
+    """The policy that an extension calls so. Raises `PluginError`, which lists the known names."""
+    hint = f"a file of rules ends in .yaml, .yml or .toml, or is written ./{name}"
+    return cast("Policy", _found("policy", name, {}, hint)())
+
+
 def _found(kind: str, name: str, built_in: Mapping[str, str], hint: str | None = None) -> Callable[..., Any]:
     if name in built_in:
         return _load(built_in[name], kind, name)
@@ -128,7 +135,8 @@ def _found(kind: str, name: str, built_in: Mapping[str, str], hint: str | None =
 
 
 def _points(kind: str) -> list[EntryPoint]:
-    return list(entry_points(group=f"isotrace.{kind}s"))
+    group = "policies" if kind == "policy" else f"{kind}s"
+    return list(entry_points(group=f"isotrace.{group}"))
 
 
 def _load(target: str | EntryPoint, kind: str, name: str) -> Callable[..., Any]:
