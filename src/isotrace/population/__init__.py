@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 from isotrace.population.behaviour import EXAMPLES, Behaviour, SeenStep, Tally, passed, tally_of
+from isotrace.population.branching import (
+    Branch,
+    BranchingStep,
+    Contrast,
+    ParamDifference,
+    branching_steps,
+    differing_params,
+)
 from isotrace.population.measures import Measures, measure
 from isotrace.population.statistics import (
     LEVEL,
@@ -25,13 +33,19 @@ __all__ = [
     "EXAMPLES",
     "LEVEL",
     "Behaviour",
+    "Branch",
+    "BranchingStep",
+    "Contrast",
     "Estimate",
     "Interval",
     "Measures",
     "Node",
+    "ParamDifference",
     "SeenStep",
     "Tally",
     "Tree",
+    "branching_steps",
+    "differing_params",
     "effective_variants",
     "k_of_n",
     "measure",

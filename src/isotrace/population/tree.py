@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Final
 
 from isotrace.population.behaviour import Behaviour, SeenStep, Tally, sum_tallies
@@ -22,7 +23,7 @@ class Node:
     step where runs differ from the first on. `tally` sums over all runs that come through,
     `ending` over those that end behind its last step. `parent` and `children` are indexes into
     `Tree.nodes`, children largest first. `share` is of all runs, `of_parent` of the parent's.
-    `runs` are examples, at most ten; `signatures` is that of the path that ends here.
+    `runs` and `ending_runs` are examples, at most ten; `signature` is that of the path that ends here.
     """
 
     index: int
@@ -37,7 +38,8 @@ class Node:
     of_parent: float
     success: Estimate
     runs: tuple[str, ...]
-    signatures: tuple[str, ...]
+    ending_runs: tuple[str, ...]
+    signature: str | None
 
     @property
     def stop(self) -> int:
@@ -75,7 +77,7 @@ class Node:
             "mean_cost_cents": self.mean_cost_cents,
             "mean_duration_ms": self.mean_duration_ms,
             "ending": self.ending.runs,
-            "signatures": list(self.signatures),
+            "signature": self.signature,
             "runs": list(self.runs),
         }
 
@@ -119,12 +121,14 @@ class Tree:
 
 @dataclass(slots=True)
 class _Draft:
-    """A node that is not finished: `paths` are what comes through, by number."""
+    """A node that is not finished. What comes through are the paths from `low` up to `high` in
+    lexicographic order; `ending` is the number of the one that ends here."""
 
     parent: int | None
     depth: int
     start: int
-    paths: list[int]
+    low: int
+    high: int
     stop: int = 0
     ending: int | None = None
     children: list[int] = field(default_factory=list)
@@ -149,13 +153,13 @@ def keys_of(behaviour: Behaviour) -> tuple[bytes, ...]:
 def tree_of(behaviours: Iterable[Behaviour], *, level: float = LEVEL) -> Tree:
     """The tree of these paths. The order in which they come makes no difference."""
     paths = paths_of(behaviours)
-    drafts = _drafted(paths)
+    order = sorted(range(len(paths)), key=[keys_of(path) for path in paths].__getitem__)
     total = sum(path.tally.runs for path in paths)
     nodes: list[Node] = []
-    for index, draft in enumerate(drafts):
-        through = [paths[number] for number in draft.paths]
+    for index, draft in enumerate(_drafted(paths, order)):
+        through = [paths[number] for number in sorted(order[draft.low : draft.high])]
         tally = sum_tallies([path.tally for path in through])
-        ending = Tally() if draft.ending is None else paths[draft.ending].tally
+        ends = None if draft.ending is None else paths[draft.ending]
         above = total if draft.parent is None else nodes[draft.parent].tally.runs
         nodes.append(
             Node(
@@ -166,53 +170,55 @@ def tree_of(behaviours: Iterable[Behaviour], *, level: float = LEVEL) -> Tree:
                 start=draft.start,
                 steps=through[0].steps[draft.start : draft.stop] if through else (),
                 tally=tally,
-                ending=ending,
+                ending=Tally() if ends is None else ends.tally,
                 share=tally.runs / total if total else 0.0,
                 of_parent=tally.runs / above if above else 0.0,
                 success=success(tally, level=level),
                 runs=_examples(through),
-                signatures=() if draft.ending is None else (paths[draft.ending].signature,),
+                ending_runs=() if ends is None else ends.runs[:_EXAMPLES],
+                signature=None if ends is None else ends.signature,
             )
         )
     return Tree(tuple(nodes), len(paths))
 
 
-def _drafted(paths: Sequence[Behaviour]) -> list[_Draft]:
-    """The nodes in the order of drawing; the paths come with most runs first, and stay so in each node."""
-    keys = [keys_of(path) for path in paths]
-    sizes = [path.tally.runs for path in paths]
+def _drafted(paths: Sequence[Behaviour], order: Sequence[int]) -> list[_Draft]:
+    """The nodes in the order of drawing.
+
+    In lexicographic order the paths through a node are neighbours, and part where two of them have no
+    more in common than the node's steps: each step of each path is looked at once.
+    """
+    common = [0, *(_common(paths[one], paths[other]) for one, other in pairwise(order))]
     drafts: list[_Draft] = []
-    waiting = [_Draft(None, 0, 0, list(range(len(paths))))]
+    waiting = [_Draft(None, 0, 0, 0, len(order))]
     while waiting:
         draft = waiting.pop()
         index = len(drafts)
         drafts.append(draft)
         if draft.parent is not None:
             drafts[draft.parent].children.append(index)
-        draft.stop = _common(keys, draft.paths, draft.start)
-        groups: dict[bytes, list[int]] = {}
-        for number in draft.paths:
-            if len(keys[number]) == draft.stop:
-                draft.ending = number
-            else:
-                groups.setdefault(keys[number][draft.stop], []).append(number)
-        ordered = sorted(groups.items(), key=lambda item: (-sum(sizes[n] for n in item[1]), item[0]))
+        if draft.low == draft.high:
+            continue
+        first = order[draft.low]
+        draft.stop = min(common[draft.low + 1 : draft.high], default=len(paths[first].steps))
+        if len(paths[first].steps) == draft.stop:
+            draft.ending = first
+        low = draft.low + (draft.ending is not None)
+        cuts = [low, *(at for at in range(low + 1, draft.high) if common[at] == draft.stop), draft.high]
+        children = [
+            _Draft(index, draft.depth + 1, draft.stop, *cut) for cut in pairwise(cuts) if cut[0] < cut[1]
+        ]
         # The last that is put on the stack is the next to be drawn.
-        waiting += [_Draft(index, draft.depth + 1, draft.stop, found) for _, found in reversed(ordered)]
+        children.sort(key=lambda one: sum(paths[n].tally.runs for n in order[one.low : one.high]))
+        waiting += children
     return drafts
 
 
-def _common(keys: Sequence[tuple[bytes, ...]], members: Sequence[int], start: int) -> int:
-    """The index up to which these paths are equal, given that they are up to `start`."""
-    if not members:
-        return start
-    first = keys[members[0]]
-    end = min(len(keys[number]) for number in members)
-    for number in members[1:]:
-        other = keys[number]
-        if other[start:end] != first[start:end]:
-            end = next(at for at in range(start, end) if other[at] != first[at])
-    return end
+def _common(one: Behaviour, other: Behaviour) -> int:
+    """How many steps two paths have in common before they part."""
+    both = zip(one.steps, other.steps, strict=False)
+    alike = next((at for at, (a, b) in enumerate(both) if a.key != b.key), None)
+    return min(len(one.steps), len(other.steps)) if alike is None else alike
 
 
 def _merged(found: Sequence[Behaviour]) -> Behaviour:

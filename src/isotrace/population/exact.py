@@ -1,0 +1,275 @@
+"""Tests that hold at small N: of tables with fixed margins, exact where that is feasible.
+
+Under "nothing has changed" the labels before and after could be exchanged within each stratum.
+All probabilities here are over these exchanges, with every margin as it is: R. A. Fisher, "The logic of
+inductive inference", JRSS 98 (1935); for more than two rows G. H. Freeman, J. H. Halton, "Note on an
+exact treatment of contingency", Biometrika 38 (1951). Where the tables are too many, exchanges are drawn
+at random, and p = (b + 1) / (m + 1) (B. Phipson, G. K. Smyth, "Permutation p-values should never be
+zero", 2010). Several tests at once: S. Holm, "A simple sequentially rejective multiple test
+procedure", Scandinavian Journal of Statistics 6 (1979).
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from isotrace.population.statistics import LEVEL, Interval, wilson
+
+PERMUTATIONS: Final = 9_999
+"""How many random exchanges stand in for all of them."""
+
+_LARGE = 2_000
+"""Beyond how many runs in one stratum nothing is drawn: chi-square is good enough, and much quicker."""
+
+_WORK = 400_000
+"""How many tables, or partial ones, are enumerated at most."""
+
+_ALIKE = 1e-7
+"""Tables whose probabilities are this close (relative) are equally extreme, whatever rounding did."""
+
+
+class Counts(NamedTuple):
+    """A row of a table: runs before, runs after."""
+
+    before: int
+    after: int
+
+
+Table = Sequence[Counts]
+"""What the runs of one stratum did: one row for each way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Significance:
+    """A p-value; `smallest` is the smallest that these margins allow, 0 where it was not looked for.
+
+    `exact`: every exchange was counted.
+    """
+
+    p_value: float
+    smallest: float
+    exact: bool = True
+
+
+NOTHING_TO_TEST: Final = Significance(1.0, 1.0)
+
+
+def share_changed(strata: Iterable[tuple[Counts, Counts]]) -> Significance:
+    """Whether a share has changed: Fisher's exact test, two-sided, of (with it, without it) in each stratum.
+
+    Over several strata the runs with it after are summed; their distribution is the convolution of
+    the strata's. Where that is too large for counting it is taken as normal (Mantel and Haenszel).
+    """
+    tables = [(with_it, without) for with_it, without in strata if _informs((with_it, without))]
+    if not tables:
+        return NOTHING_TO_TEST
+    observed = sum(with_it.after for with_it, _ in tables)
+    start, chances, work = 0, [1.0], 0
+    for with_it, without in tables:
+        low, more = _hypergeometric(with_it, without)
+        work += len(chances) * len(more)
+        if work > _WORK and len(chances) > 1:
+            return _mantel_haenszel(tables)
+        start, chances = start + low, _convolved(chances, more)
+    at = observed - start
+    here = chances[at] if 0 <= at < len(chances) else 0.0
+    extreme = min(chances)
+    return Significance(_as_extreme(chances, here), _as_extreme(chances, extreme))
+
+
+def _informs(table: Table) -> bool:
+    """Whether an exchange can change the table: both sides have runs, and more than one row has."""
+    sides = sum(row.before for row in table), sum(row.after for row in table)
+    return min(sides) > 0 and sum(sum(row) > 0 for row in table) > 1
+
+
+def _as_extreme(chances: Iterable[float], chance: float) -> float:
+    return min(1.0, math.fsum(one for one in chances if one <= chance * (1 + _ALIKE)))
+
+
+def _log_choose(n: int, k: int) -> float:
+    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+
+
+def _hypergeometric(with_it: Counts, without: Counts) -> tuple[int, list[float]]:
+    """How likely each number of runs with it is to be after; from the smallest possible number on."""
+    marked, others, drawn = sum(with_it), sum(without), with_it.after + without.after
+    low, high = max(0, drawn - others), min(marked, drawn)
+    every = _log_choose(marked + others, drawn)
+    chances = [
+        math.exp(_log_choose(marked, x) + _log_choose(others, drawn - x) - every)
+        for x in range(low, high + 1)
+    ]
+    return low, chances
+
+
+def _convolved(one: Sequence[float], other: Sequence[float]) -> list[float]:
+    sums = [0.0] * (len(one) + len(other) - 1)
+    for i, p in enumerate(one):
+        for j, q in enumerate(other):
+            sums[i + j] += p * q
+    return sums
+
+
+def _mantel_haenszel(tables: Iterable[tuple[Counts, Counts]]) -> Significance:
+    """N. Mantel, W. Haenszel, JNCI 22 (1959), with their correction for continuity."""
+    off = spread = 0.0
+    for with_it, without in tables:
+        marked, others, after = sum(with_it), sum(without), with_it.after + without.after
+        runs = marked + others
+        off += with_it.after - marked * after / runs
+        spread += marked * others * after * (runs - after) / (runs * runs * (runs - 1))
+    z = max(0.0, abs(off) - 0.5) / math.sqrt(spread)
+    return Significance(math.erfc(z / math.sqrt(2)), 0.0, exact=False)
+
+
+def ways_changed(strata: Iterable[Table], *, seed: int = 0, permutations: int = PERMUTATIONS) -> Significance:
+    """Whether the ways that runs take are others after than before, in any stratum.
+
+    Exchanges are as extreme as what was seen if their tables, all strata together, are at most as
+    likely. All of them are counted where they are few enough, else `permutations` are drawn with this
+    seed, and p is (b + 1) / (m + 1). In a stratum of more than 2,000 runs chi-square stands in for both.
+    """
+    tables = [[row for row in table if sum(row)] for table in strata]
+    tables = [table for table in tables if _informs(table)]
+    if not tables:
+        return NOTHING_TO_TEST
+    counted = _all_tables(tables)
+    observed = sum(_log_weight(table) for table in tables)
+    if counted is not None:
+        extreme = min(counted)
+        return Significance(_mass(counted, observed), _mass(counted, extreme))
+    if max(sum(map(sum, table)) for table in tables) > _LARGE:
+        return _chi_square(tables)
+    source = random.Random(seed)
+    as_extreme = 0
+    samplers = [_Sampler(table) for table in tables]
+    for _ in range(permutations):
+        as_extreme += sum(one.draw(source) for one in samplers) <= observed + _ALIKE
+    return Significance((as_extreme + 1) / (permutations + 1), 1 / (permutations + 1), exact=False)
+
+
+def _log_weight(table: Table) -> float:
+    """The logarithm of how many exchanges give the table."""
+    return math.fsum(_log_choose(sum(row), row.after) for row in table)
+
+
+def _mass(chances: dict[float, float], weight: float) -> float:
+    return min(1.0, math.fsum(chance for one, chance in chances.items() if one <= weight + _ALIKE))
+
+
+def _all_tables(tables: Sequence[Table]) -> dict[float, float] | None:
+    """How likely each logarithmic weight is, over all exchanges; None where they are too many."""
+    chances, work = {0.0: 1.0}, [_WORK]
+    for table in tables:
+        more = _one_table(table, work)
+        if more is None:
+            return None
+        work[0] -= len(chances) * len(more)
+        if work[0] < 0:
+            return None
+        joined: dict[float, float] = {}
+        for one, p in chances.items():
+            for other, q in more.items():
+                weight = round(one + other, 9)
+                joined[weight] = joined.get(weight, 0.0) + p * q
+        chances = joined
+    return chances
+
+
+def _one_table(table: Table, work: list[int]) -> dict[float, float] | None:
+    """As `_all_tables`, of one stratum, row by row: partial tables of one weight and one sum are one."""
+    after = sum(row.after for row in table)
+    left = sum(map(sum, table))
+    every = _log_choose(left, after)
+    partial: dict[tuple[int, float], float] = {(0, 0.0): 1.0}
+    for row in table:
+        runs = sum(row)
+        left -= runs
+        work[0] -= len(partial) * (min(runs, after) + 1)
+        if work[0] < 0:
+            return None
+        weights = [_log_choose(runs, x) for x in range(runs + 1)]
+        grown: dict[tuple[int, float], float] = {}
+        for (used, weight), times in partial.items():
+            for x in range(max(0, after - used - left), min(runs, after - used) + 1):
+                key = (used + x, round(weight + weights[x], 9))
+                grown[key] = grown.get(key, 0.0) + times
+        partial = grown
+    return {weight: times * math.exp(weight - every) for (_, weight), times in partial.items()}
+
+
+class _Sampler:
+    """Draws a table with the margins of another, as exchanging labels at random would."""
+
+    def __init__(self, table: Table) -> None:
+        self.rows = [sum(row) for row in table]
+        self.after = sum(row.after for row in table)
+        self.choose = [[_log_choose(n, x) for x in range(n + 1)] for n in self.rows]
+        self.labels = [number for number, n in enumerate(self.rows) for _ in range(n)]
+
+    def draw(self, source: random.Random) -> float:
+        """The logarithmic weight of the table."""
+        after = [0] * len(self.rows)
+        for number in source.sample(self.labels, self.after):
+            after[number] += 1
+        return sum(weights[x] for weights, x in zip(self.choose, after, strict=True))
+
+
+def _chi_square(tables: Sequence[Table]) -> Significance:
+    """Pearson's test, summed over strata; rows with fewer than 5 runs expected on a side stand together."""
+    found, freedom = 0.0, 0
+    for table in tables:
+        runs = sum(map(sum, table))
+        after = sum(row.after for row in table)
+        rarer = min(after, runs - after) / runs
+        rows = [row for row in table if sum(row) * rarer >= 5]
+        rare = [row for row in table if sum(row) * rarer < 5]
+        if rare:
+            rows.append(Counts(sum(row.before for row in rare), sum(row.after for row in rare)))
+        freedom += len(rows) - 1
+        for row in rows:
+            expected = sum(row) * after / runs
+            found += (row.after - expected) ** 2 * (1 / expected + 1 / (sum(row) - expected))
+    if not freedom or not found:
+        return Significance(1.0, 0.0, exact=False)
+    # E. B. Wilson, M. M. Hilferty, "The distribution of chi-square", PNAS 17 (1931).
+    spread = 2 / (9 * freedom)
+    z = ((found / freedom) ** (1 / 3) - (1 - spread)) / math.sqrt(spread)
+    return Significance(math.erfc(z / math.sqrt(2)) / 2, 0.0, exact=False)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """The p-values, in the same order, as they stand when all of them were looked at."""
+    adjusted = [1.0] * len(p_values)
+    largest = 0.0
+    for rank, at in enumerate(sorted(range(len(p_values)), key=lambda one: p_values[one])):
+        largest = max(largest, min(1.0, p_values[at] * (len(p_values) - rank)))
+        adjusted[at] = largest
+    return adjusted
+
+
+def corrected(tests: Sequence[Significance], alpha: float) -> list[float]:
+    """Holm's p-values. Tests that no exchange of labels could bring to `alpha` are not counted: by their
+    margins alone they can't go wrong (R. E. Tarone, Biometrics 46, 1990); their own p stays."""
+    able = [at for at, one in enumerate(tests) if one.smallest <= alpha]
+    adjusted = [one.p_value for one in tests]
+    for at, p_value in zip(able, holm([tests[at].p_value for at in able]), strict=True):
+        adjusted[at] = p_value
+    return adjusted
+
+
+def difference(part: int, whole: int, other_part: int, other_whole: int, level: float = LEVEL) -> Interval:
+    """The interval of part/whole − other_part/other_whole: R. G. Newcombe, "Interval estimation for the
+    difference between independent proportions", Statistics in Medicine 17 (1998), method 10."""
+    one, other = wilson(part, whole, level), wilson(other_part, other_whole, level)
+    if not whole or not other_whole:
+        return Interval(-1.0, 1.0, level)
+    p, q = part / whole, other_part / other_whole
+    low = p - q - math.hypot(p - one.low, other.high - q)
+    high = p - q + math.hypot(one.high - p, q - other.low)
+    return Interval(low, high, level)
