@@ -40,6 +40,7 @@
     ├── RepositoryError                         git is not there, no repository, no such revision
     ├── PluginError                             an extension can't be found or loaded
     ├── PolicyError (ValueError)                a rule, or a file of rules, can't be what it says
+    ├── MissingExtraError (ImportError)         an optional library is not installed
     └── UsageError (ValueError)                 a wrong option; lists the good ones
 
 One stands beside the tree, because it ends an agent as an interrupt does: nothing that catches `Exception`
@@ -334,6 +335,10 @@ class PolicyViolation(_Told):
         self.policy_id = policy_id
         self.skill_name = skill_name
         self.lineage = lineage
+
+
+class MissingExtraError(IsotraceError, ImportError):
+    """An optional library is not installed; the hint names the extra that brings it."""
 
 
 class UsageError(IsotraceError, ValueError):

@@ -39,7 +39,15 @@ def test_wheel_holds_the_package_and_nothing_else(built: Path) -> None:
         if path.is_file() and "__pycache__" not in path.parts
     }
     assert inside == source
-    assert {Path(name).suffix for name in inside} <= {".py", ".typed", ".sql", ".json"}
+    assert {Path(name).suffix for name in inside} <= {
+        ".py",
+        ".typed",
+        ".sql",
+        ".json",
+        ".html",
+        ".css",
+        ".js",
+    }
     outside = {name.split("/", 1)[1] for name in names if not name.startswith("isotrace/")}
     assert outside == {"METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE"}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from isotrace.cli.face import Face, with_face
+from isotrace.cli.pages import check_page, html_option, write_page
 from isotrace.errors import UsageError
 from isotrace.models import Erased, TraceRecord, TraceStep
 from isotrace.operations import show
@@ -49,15 +50,25 @@ def _signature_of(record: TraceRecord) -> str | None:
 @click.argument("run")
 @click.option("--step", "step_index", type=int, metavar="N", help="One step in full: params, outcome, error.")
 @click.option("--steps", "steps_range", metavar="FROM:TO", help="These steps of the timeline only.")
+@html_option
 @with_face
-def command(face: Face, run: str, step_index: int | None, steps_range: str | None) -> None:
+def command(face: Face, run: str, step_index: int | None, steps_range: str | None, html: str | None) -> None:
     """Show one run as a timeline, or one of its steps in full.
 
-    With --json: the whole record (with --step: that step).
+    With --json: the whole record (with --step: that step). With --html: a page of the whole run.
     """
+    check_page(face, html)
+    if html is not None and (step_index is not None or steps_range is not None):
+        raise UsageError("a page shows the whole run", hint="leave --step and --steps out")
     with face.store() as store:
         record = show(store, run, tenant_id=face.tenant)
     chosen = _range_of(steps_range, len(record.steps))
+    if html is not None:
+        from isotrace.report.html import render_run
+
+        write_page(face, render_run(record), html)
+        if not face.json:
+            return
     step = None if step_index is None else _step_of(record, step_index)
     if face.json:
         face.print_json(step.to_dict() if step else record.to_dict())

@@ -7,8 +7,9 @@ from rich.text import Text
 
 from isotrace.models import Erased, TraceRecord
 from isotrace.operations import Replayed
+from isotrace.report.figures import short_id
 from isotrace.report.safe import summary, visible
-from isotrace.report.terminal.console import cut_cells, glyphs_of, print_row, safe, say, short_id
+from isotrace.report.terminal.console import cut_cells, glyphs_of, print_row, safe, say
 from isotrace.report.terminal.sides import print_first, print_verdict
 
 _BEFORE = 2

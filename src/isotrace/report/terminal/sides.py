@@ -12,20 +12,19 @@ from rich.text import Text
 from isotrace.compare import Divergence, Pair, TraceDiff
 from isotrace.jsondiff import MISSING
 from isotrace.models import Erased, TraceRecord, TraceStep
-from isotrace.report.safe import json_text, summary, visible
+from isotrace.report.differences import shared_start, value_at, value_text
+from isotrace.report.figures import cost, duration, short_id
+from isotrace.report.reading import failure_text
+from isotrace.report.safe import summary, visible
 from isotrace.report.terminal.console import (
     STATUS_STYLES,
-    cost,
     cut_cells,
-    duration,
     glyphs_of,
     is_page,
     print_row,
     safe,
     say,
-    short_id,
 )
-from isotrace.report.terminal.timeline import failure_text
 
 VERDICT_STYLES = {
     "MATCH": "bold green",
@@ -197,7 +196,7 @@ class _Sides:
         if pair.op != "changed" or divergence is None or not divergence.pointers:
             return None, None
         pointer = divergence.pointers[0]
-        left, right = _at(divergence.expected, pointer), _at(divergence.actual, pointer)
+        left, right = value_at(divergence.expected, pointer), value_at(divergence.actual, pointer)
         if left is MISSING and right is MISSING:
             return None, None
         room = self.side - self.digits - 3
@@ -264,25 +263,12 @@ def _params(step: TraceStep, room: int) -> str:
     return "params erased" if isinstance(step.params, Erased) else cut_cells(summary(step.params, room), room)
 
 
-def _at(values: Any, pointer: str) -> Any:
-    return values.get(pointer, MISSING) if isinstance(values, dict) else MISSING
-
-
-def _value_text(value: Any) -> str:
-    if value is MISSING:
-        return "absent"
-    return visible(json_text(value, indent=False))
-
-
 def around_difference(left: Any, right: Any, width: int) -> tuple[str, str]:
     """Both values on one line of `width`, cut so that the place where they begin to differ shows."""
-    one, other = _value_text(left), _value_text(right)
+    one, other = value_text(left), value_text(right)
     if max(len(one), len(other)) <= width:
         return one, other
-    shared = next(
-        (at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))
-    )
-    start = max(shared - width // 3, 0)
+    start = max(shared_start(one, other) - width // 3, 0)
     if not start:
         return cut_cells(one, width), cut_cells(other, width)
     return cut_cells(f"…{one[start:]}", width), cut_cells(f"…{other[start:]}", width)
@@ -312,7 +298,7 @@ def _changes(first: Divergence, width: int) -> Iterator[Text]:
         return
     for pointer in first.pointers[:_CHANGES]:
         yield safe(f"  {pointer or 'the whole value'}", width, "cyan")
-        one, other = _at(first.expected, pointer), _at(first.actual, pointer)
+        one, other = value_at(first.expected, pointer), value_at(first.actual, pointer)
         # Of content that is gone on both sides there is nothing to show.
         if one is not MISSING or other is not MISSING:
             yield from _change(one, other, width)

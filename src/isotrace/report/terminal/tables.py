@@ -11,19 +11,9 @@ from rich.text import Text
 from isotrace.contracts import RunItem
 from isotrace.models import META_MODEL, META_REWARD, META_TASK, META_TIME, META_TRIAL
 from isotrace.operations import Behaviours, Check, Group
+from isotrace.report.figures import cost, duration, moment, short_id
 from isotrace.report.safe import plain
-from isotrace.report.terminal.console import (
-    STATUS_STYLES,
-    cost,
-    duration,
-    glyphs_of,
-    is_page,
-    moment,
-    print_row,
-    safe,
-    say,
-    short_id,
-)
+from isotrace.report.terminal.console import STATUS_STYLES, glyphs_of, is_page, print_row, safe, say
 
 _LABELS = (META_TASK, META_TRIAL, META_MODEL, META_REWARD)
 _GAP = 2

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from rich.cells import cell_len
@@ -15,30 +13,32 @@ from isotrace.events import lineage_text
 from isotrace.jsondiff import MISSING
 from isotrace.models import (
     META_REPLAYABILITY,
-    META_TIME,
     Erased,
     TraceRecord,
     TraceStep,
-    Usage,
+)
+from isotrace.report.figures import cost, duration, moment, short_id, tokens
+from isotrace.report.reading import (
+    Scale,
+    doubts,
+    elapsed_ms,
+    error_message,
+    failure_text,
+    outcome_of,
+    scale_of,
+    timed,
+    total_tokens,
+    unpriced,
+    usage_facts,
 )
 from isotrace.report.safe import json_text, plain, summary, visible, visible_lines
-from isotrace.report.terminal.console import (
-    STATUS_STYLES,
-    Glyphs,
-    cost,
-    cut_cells,
-    duration,
-    glyphs_of,
-    moment,
-    print_row,
-    safe,
-    say,
-    short_id,
-    tokens,
-)
+from isotrace.report.terminal.console import STATUS_STYLES, Glyphs, cut_cells, glyphs_of, print_row, safe, say
 
 _EDGE = 100
 """Of a longer run a terminal shows this many steps from each end, unless asked for a range."""
+
+_NARROWEST = 4
+"""A bar of fewer columns tells nothing."""
 
 _LEAST = 12
 """Less room than this is left free beside a step's name."""
@@ -46,30 +46,12 @@ _LEAST = 12
 _BRANCH_STYLES = ("cyan", "magenta", "blue", "yellow", "green")
 
 
-@dataclass(frozen=True, slots=True)
-class Scale:
-    """Places a step's time on a bar of `width` columns: from the run's start to its last end."""
-
-    start: datetime
-    total_ms: float
-    width: int
-
-    def bar(self, step: TraceStep, glyph: str) -> tuple[str, str, str]:
-        """The blank before, the bar (at least one column), the blank after."""
-        offset = (step.timestamp - self.start).total_seconds() * 1000
-        first = min(max(int(offset / self.total_ms * self.width), 0), self.width - 1)
-        length = max(round(step.duration_ms / self.total_ms * self.width), 1)
-        length = min(length, self.width - first)
-        return " " * first, glyph * length, " " * (self.width - first - length)
-
-
-def scale_of(record: TraceRecord, width: int) -> Scale | None:
-    """The scale of a run, None where its times are unknown or the terminal is too narrow."""
-    if width < 4 or record.metadata.get(META_TIME) == "absent" or not record.steps:
-        return None
-    start = min(record.started_at, *(step.timestamp for step in record.steps))
-    end = max((step.timestamp - start).total_seconds() * 1000 + step.duration_ms for step in record.steps)
-    return Scale(start, end, width) if end > 0 else None
+def _bar(scale: Scale, step: TraceStep, width: int, glyph: str) -> tuple[str, str, str]:
+    """The blank before, the bar (at least one column), the blank after."""
+    begin, share = scale.span(step)
+    first = min(int(begin * width), width - 1)
+    length = min(max(round(share * width), 1), width - first)
+    return " " * first, glyph * length, " " * (width - first - length)
 
 
 def show_record(
@@ -128,14 +110,14 @@ def _header(record: TraceRecord, width: int, signature: str | None) -> Iterator[
     counts = f"{len(record.steps)} step{'' if len(record.steps) == 1 else 's'}"
     if record.failure_count:
         counts += f", {record.failure_count} failed"
-    absent = record.metadata.get(META_TIME) == "absent"
+    absent = not timed(record)
     yield from _flow(
         width,
         [
             None if absent else f"{moment(record.started_at)} UTC",
             counts,
-            None if absent else f"{duration(_elapsed_ms(record))}",
-            _total_tokens(record),
+            None if absent else f"{duration(elapsed_ms(record))}",
+            total_tokens(record),
             cost(record.total_cost_cents),
             f"tenant {visible(record.tenant_id)}" if record.tenant_id != "default" else None,
         ],
@@ -151,7 +133,7 @@ def _header(record: TraceRecord, width: int, signature: str | None) -> Iterator[
             else f"correlation {short_id(record.correlation_id)}",
         ],
     )
-    for reason in _unpriced(record):
+    for reason in unpriced(record):
         yield safe(f"  {reason}", width, "dim")
     yield from _grade(record)
     known = {META_REPLAYABILITY}
@@ -159,22 +141,6 @@ def _header(record: TraceRecord, width: int, signature: str | None) -> Iterator[
     yield from _flow(width, rest)
     if record.context is not None and record.context.input not in (MISSING, None):
         yield Text(f"  input {_value_line(record.context.input, width - 8)}", style="dim")
-
-
-def _total_tokens(record: TraceRecord) -> str:
-    """The tokens of all steps, empty where none were counted."""
-    used = [step.context.usage for step in record.steps if step.context and step.context.usage]
-    sent = [usage.input_tokens for usage in used if usage.input_tokens is not None]
-    given = [usage.output_tokens for usage in used if usage.output_tokens is not None]
-    return f"{sum(sent):,} tokens in, {sum(given):,} out" if sent or given else ""
-
-
-def _unpriced(record: TraceRecord) -> Iterator[str]:
-    """Why steps have no cost, each reason once."""
-    used = [step.context.usage for step in record.steps if step.context and step.context.usage]
-    reasons = dict.fromkeys((usage.model, usage.unpriced) for usage in used if usage.unpriced)
-    for model, reason in reasons:
-        yield f"no cost of {model}, {reason}"
 
 
 def _ending(record: TraceRecord, width: int) -> Iterator[Text]:
@@ -192,22 +158,15 @@ def _ending(record: TraceRecord, width: int) -> Iterator[Text]:
 
 
 def _grade(record: TraceRecord) -> Iterator[Text]:
-    grade = record.metadata.get(META_REPLAYABILITY)
-    if grade is None:
+    reasons = doubts(record)
+    if reasons is None:
         return
-    if grade == "replayable":
+    if not reasons:
         yield Text("  replayable", style="green")
         return
-    reasons = grade if isinstance(grade, list) else [grade]
     yield Text("  may not replay:", style="yellow")
     for reason in reasons:
         yield safe(f"    {reason}", style="yellow")
-
-
-def _elapsed_ms(record: TraceRecord) -> float:
-    if record.completed_at is None:
-        return record.total_duration_ms
-    return (record.completed_at - record.started_at).total_seconds() * 1000
 
 
 def _flow(width: int, parts: Sequence[str | None]) -> Iterator[Text]:
@@ -232,12 +191,12 @@ class _Timeline:
         self.width = width
         self.glyphs = glyphs
         self.number_width = len(str(max(len(record.steps) - 1, 0)))
-        bar = 0 if width < 80 else min((width - 60) // 2, 40)
-        self.scale = scale_of(record, bar)
+        self.bar = 0 if width < 80 else min((width - 60) // 2, 40)
+        self.scale = scale_of(record) if self.bar >= _NARROWEST else None
         self.violations: dict[int | None, list[tuple[str, str]]] = {}
         for one in record.violations:
             self.violations.setdefault(one.step_index, []).append((one.policy_id, one.reason))
-        self.timed = record.metadata.get(META_TIME) != "absent"
+        self.timed = timed(record)
         self.branches: dict[tuple[int | str, ...], int] = {}
 
     def lines(self, step: TraceStep) -> Iterator[Text]:
@@ -296,7 +255,7 @@ class _Timeline:
     def _right(self, step: TraceStep) -> Text:
         text = Text()
         if self.scale is not None:
-            before, bar, after = self.scale.bar(step, self.glyphs.bar)
+            before, bar, after = _bar(self.scale, step, self.bar, self.glyphs.bar)
             text.append(before)
             text.append(bar, style=STATUS_STYLES[step.status.value])
             text.append(after)
@@ -308,7 +267,7 @@ class _Timeline:
 
     def _values(self, step: TraceStep, room: int) -> Iterator[Text]:
         going_in = Text(_value_line(step.params, room), style="dim")
-        coming_out = _outcome_text(step)
+        coming_out = outcome_of(step)
         out = Text(f"{self.glyphs.arrow} ", style="dim")
         if step.status.value == "success":
             out.append(cut_cells(_value_line(coming_out, room - 2), room - 2), style="dim")
@@ -330,33 +289,6 @@ def _value_line(value: Any, width: int) -> str:
     if isinstance(value, Erased):
         return f"erased, commitment {short_id(value.commit)}"
     return summary(value, max(width, 20))
-
-
-def _outcome_text(step: TraceStep) -> Any:
-    """The outcome as the function returned it: `{"value": x}` is how a bare `x` is kept."""
-    outcome = step.outcome_data
-    if isinstance(outcome, dict) and list(outcome) == ["value"]:
-        return outcome["value"]
-    return outcome
-
-
-def failure_text(step: TraceStep) -> str:
-    """Category, code and message of a step that did not succeed."""
-    if step.outcome_category == "INDETERMINATE":
-        return "INDETERMINATE: the step's end was never recorded"
-    error = step.context.error if step.context else None
-    code = step.outcome_code or ""
-    message = "" if error is None or isinstance(error, Erased) else error_message(error, code)
-    return ": ".join(filter(None, [f"{step.outcome_category} {code}".strip(), message]))
-
-
-def error_message(error: Any, code: str = "") -> str:
-    """The message of a recorded error: a text, or an object with `type` and `message`. The type
-    is left out where `code` says it already."""
-    if not isinstance(error, dict):
-        return str(error)
-    kind, message = str(error.get("type", "")), str(error.get("message", ""))
-    return message if kind == code else ": ".join(filter(None, [kind, message]))
 
 
 # --- one step in full -----------------------------------------------------------------
@@ -402,10 +334,10 @@ def show_step(console: Console, record: TraceRecord, step: TraceStep) -> None:
 
 def _step_facts(record: TraceRecord, step: TraceStep) -> list[str | None]:
     context = step.context
-    timed = record.metadata.get(META_TIME) != "absent"
+    known = timed(record)
     facts: list[str | None] = [
-        f"{moment(step.timestamp)} UTC" if timed else None,
-        duration(step.duration_ms) if timed else None,
+        f"{moment(step.timestamp)} UTC" if known else None,
+        duration(step.duration_ms) if known else None,
         cost(step.cost_cents),
         f"retries {step.retry_count}" if step.retry_count else None,
     ]
@@ -416,31 +348,11 @@ def _step_facts(record: TraceRecord, step: TraceStep) -> list[str | None]:
             f"events {context.start_seq} and {context.end_seq}" if context.end_seq else None,
             f"run of its own {visible(context.child_run_id)}" if context.child_run_id else None,
             *(visible(mark) for mark in context.marks),
-            *_usage_facts(context.usage),
+            *usage_facts(context.usage),
         ]
     if not isinstance(step.params, Erased):
         facts.append(f"hash {step.determinism_hash()}")
     return facts
-
-
-def _usage_facts(usage: Usage | None) -> Iterator[str]:
-    if usage is None:
-        return
-    if usage.model is not None:
-        yield f"model {visible(usage.model)}"
-    for count, what in (
-        (usage.input_tokens, "tokens in"),
-        (usage.cached_tokens, "of them from the cache"),
-        (usage.cache_write_tokens, "written to the cache"),
-        (usage.output_tokens, "tokens out"),
-        (usage.reasoning_tokens, "of them for reasoning"),
-    ):
-        if count or (count == 0 and what.startswith("tokens")):
-            yield f"{count:,} {what}"
-    if usage.prices is not None:
-        yield f"prices of {visible(usage.prices)}"
-    if usage.unpriced is not None:
-        yield f"no cost: {visible(usage.unpriced)}"
 
 
 def _print_value(console: Console, title: str, value: Any) -> None:

@@ -1,0 +1,178 @@
+"""Pages as a browser opens them: alone, without script, in the dark, on a phone, by keyboard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page
+
+from isotrace.models import RunContext, TraceRecord, TraceStatus, Violation
+from isotrace.report.html import render_run
+
+HOSTILE = "</style></script><script>alert(1)</script><img src=x onerror=alert(1)>\u202ejavascript:alert(1)"
+
+
+@pytest.fixture
+def support(step: Callable, run: Callable) -> TraceRecord:
+    """Five steps: two at the same time, one that failed."""
+    long = {"messages": [{"role": "user", "content": "a long word: " + "x" * 4000 + "\n" * 40}]}
+    failed = {"status": TraceStatus.FAILURE, "outcome_category": "PERMANENT", "outcome_code": "ValueError"}
+    record: TraceRecord = run(
+        step(0, "chat", long, {"value": "hello"}, kind="llm", lineage=(0,)),
+        step(1, "get_order_" * 9, {"id": "W-1"}, {"value": [1, 2]}, lineage=(1, 0, 0)),
+        step(2, "weather", {"city": "東京"}, {"value": 21.5}, lineage=(1, 1, 0), at_ms=10),
+        step(3, "refund", {"cents": 5}, error="no such order", lineage=(2,), **failed),
+        step(4, "chat", long, {"value": "done"}, kind="llm", lineage=(3,)),
+        context=RunContext(input={"task": "refund"}, result="done"),
+        metadata={"task": "y" * 300},
+    )
+    return record
+
+
+def test_it_loads_nothing_and_complains_of_nothing(opened: Callable[..., Page], support: TraceRecord) -> None:
+    page = opened(render_run(support))
+    assert page.title() == "support aaaaaaaaaaaa · isotrace"
+    assert page.locator(".step").count() == 5
+
+
+def test_without_script_a_step_opens_and_links_lead_to_it(
+    opened: Callable[..., Page], support: TraceRecord
+) -> None:
+    page = opened(render_run(support), java_script_enabled=False)
+    refund = page.locator("#s3")
+    assert not refund.locator("pre").first.is_visible()
+    refund.locator("summary").first.click()
+    assert '"cents": 5' in refund.inner_text()
+    page.locator(".note a", has_text="3").click()
+    assert page.url.endswith("#s3")
+    assert not page.locator(".keys").is_visible()
+
+
+@pytest.mark.parametrize("script", [True, False])
+def test_hostile_text_is_inert(
+    opened: Callable[..., Page], step: Callable, run: Callable, script: bool
+) -> None:
+    inside = {HOSTILE: [HOSTILE]}
+    when = datetime(2026, 11, 22, tzinfo=UTC)
+    page = opened(
+        render_run(
+            run(
+                step(0, HOSTILE, inside, inside, kind=HOSTILE),
+                agent_id=HOSTILE,
+                status=HOSTILE,
+                metadata={HOSTILE: HOSTILE},
+                violations=[Violation(0, when, HOSTILE, HOSTILE)],
+                context=RunContext(result=HOSTILE),
+            )
+        ),
+        java_script_enabled=script,
+    )
+    assert page.locator("script").count() == 1
+    assert page.locator("style").count() == 1
+    assert page.locator("img").count() == 0
+    page.locator("#s0 summary").first.click()
+    assert HOSTILE.replace("\u202e", "<U+202E>") in page.locator("#s0 .skill").inner_text()
+
+
+def test_dark_is_not_light(opened: Callable[..., Page], support: TraceRecord) -> None:
+    html = render_run(support)
+    light, dark = (opened(html, color_scheme=scheme) for scheme in ("light", "dark"))
+    assert background(light) == "rgb(250, 250, 248)"
+    assert background(dark) == "rgb(19, 20, 23)"
+    assert light.screenshot() != dark.screenshot()
+
+
+def background(page: Page) -> Any:
+    return page.evaluate("getComputedStyle(document.body).backgroundColor")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_from_its_ground(
+    opened: Callable[..., Page], support: TraceRecord, scheme: str
+) -> None:
+    page = opened(render_run(support), color_scheme=scheme)
+    page.keyboard.press("e")
+    assert page.evaluate(CONTRAST) == []
+
+
+# WCAG 2.2, 1.4.3: 4.5 for text. Each element that has text of its own, with the ground behind it.
+CONTRAST = """() => {
+  const rgb = (text) => text.match(/[\\d.]+/g).map(Number);
+  const light = ([r, g, b]) => [r, g, b].map((c) => c / 255)
+    .map((c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, c, at) => sum + c * [0.2126, 0.7152, 0.0722][at], 0);
+  const ground = (element) => {
+    for (let at = element; at; at = at.parentElement) {
+      const colour = rgb(getComputedStyle(at).backgroundColor);
+      if (colour.length === 3 || colour[3] === 1) return colour;
+    }
+    return [255, 255, 255];
+  };
+  const faint = [];
+  for (const element of document.body.querySelectorAll("*")) {
+    const own = [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
+    if (!own || !element.checkVisibility()) continue;
+    const style = getComputedStyle(element);
+    const ink = element.closest("svg") ? style.fill : style.color;
+    const pair = [light(rgb(ink)), light(ground(element))].sort((a, b) => b - a);
+    const ratio = (pair[0] + 0.05) / (pair[1] + 0.05);
+    if (ratio < 4.5 || style.opacity < 1) faint.push([element.tagName, element.className, ratio.toFixed(2)]);
+  }
+  return faint;
+}"""
+
+
+def test_a_phone_scrolls_one_way_only(opened: Callable[..., Page], support: TraceRecord) -> None:
+    page = opened(render_run(support), viewport={"width": 360, "height": 740}, has_touch=True)
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+    page.evaluate("document.querySelectorAll('details').forEach((one) => one.open = true)")
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+
+
+def test_keyboard_reaches_steps_and_failures(opened: Callable[..., Page], support: TraceRecord) -> None:
+    page = opened(render_run(support))
+    where = "document.activeElement.closest('.step')?.id"
+    walked = []
+    for key in "jjjknpj":
+        page.keyboard.press(key)
+        walked.append(page.evaluate(where))
+    assert walked == ["s0", "s1", "s2", "s1", "s3", "s3", "s4"]
+    page.keyboard.press("Enter")
+    assert page.locator("#s4").evaluate("one => one.open")
+    page.keyboard.press("e")
+    assert page.locator(".step[open]").count() == 5
+
+
+def test_tab_goes_to_the_steps_without_script(opened: Callable[..., Page], support: TraceRecord) -> None:
+    page = opened(render_run(support), java_script_enabled=False)
+    page.keyboard.press("Tab")
+    assert page.locator(".skip").is_visible()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    assert page.locator(".step[open]").get_attribute("id") == "s0"
+
+
+def test_link_to_a_step_opens_it(opened: Callable[..., Page], support: TraceRecord) -> None:
+    page = opened(render_run(support))
+    page.locator(".lanes a").nth(3).click()
+    assert page.locator(".step[open]").get_attribute("id") == "s3"
+
+
+def test_10_000_steps_open_and_the_last_is_reached(
+    opened: Callable[..., Page], step: Callable, run: Callable
+) -> None:
+    steps = [step(at, "get", {"at": at}, {"value": "x" * 500}, lineage=(at,)) for at in range(10_000)]
+    page = opened(render_run(run(*steps)))
+    assert page.locator(".step").count() == 10_000
+    page.keyboard.press("k")
+    last = page.locator("#s9999")
+    assert page.evaluate("document.activeElement.closest('.step').id") == "s9999"
+    assert last.locator(".no").inner_text() == "9999"
+    box = last.bounding_box()
+    assert box
+    assert 0 <= box["y"] < 800
