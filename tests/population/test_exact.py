@@ -17,6 +17,7 @@ from isotrace.population.exact import (
     difference,
     holm,
     share_changed,
+    ways_appeared,
     ways_changed,
 )
 
@@ -149,3 +150,30 @@ def test_a_change_is_seen_where_there_is_one() -> None:
         sides = [source.choices(range(3), law, k=40) for law in ([0.7, 0.3, 0.0], [0.4, 0.3, 0.3])]
         seen += ways_changed([[row(sides[0].count(w), sides[1].count(w)) for w in range(3)]]).p_value <= 0.05
     assert seen / trials > 0.9
+
+
+def new_by_every_exchange(table) -> float:
+    """The same for runs on ways that none took before."""
+    labels = [number for number, one in enumerate(table) for _ in range(sum(one))]
+    after = sum(one.after for one in table)
+    observed = sum(one.after for one in table if not one.before)
+    chosen = list(combinations(range(len(labels)), after))
+    as_many = 0
+    for pick in chosen:
+        counts = [0] * len(table)
+        for at in pick:
+            counts[labels[at]] += 1
+        as_many += sum(x for one, x in zip(table, counts, strict=True) if x == sum(one)) >= observed
+    return as_many / len(chosen)
+
+
+@given(ROWS)
+def test_the_p_of_new_ways_is_that_of_every_exchange(table) -> None:
+    if min(sum(one.before for one in table), sum(one.after for one in table)) > 0:
+        assert ways_appeared([table]).p_value == pytest.approx(new_by_every_exchange(table))
+
+
+def test_new_ways_of_large_samples_are_where_exchanges_would_be() -> None:
+    # One way with 8 runs, all of them after: about 1 in 256.
+    assert ways_appeared([[row(3000, 2992), row(0, 8)]]).p_value == pytest.approx(2**-8, rel=0.02)
+    assert ways_appeared([[row(600, 592), row(0, 8)]]).p_value == pytest.approx(2**-8, rel=0.05)

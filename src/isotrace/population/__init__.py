@@ -11,6 +11,16 @@ from isotrace.population.branching import (
     branching_steps,
     differing_params,
 )
+from isotrace.population.changes import (
+    BranchChange,
+    Change,
+    Comparison,
+    Move,
+    PathChange,
+    StepChange,
+    SuccessChange,
+)
+from isotrace.population.comparing import ALPHA, compare_behaviours
 from isotrace.population.measures import Measures, measure
 from isotrace.population.statistics import (
     LEVEL,
@@ -30,21 +40,30 @@ from isotrace.population.statistics import (
 from isotrace.population.tree import Node, Tree, tree_of
 
 __all__ = [
+    "ALPHA",
     "EXAMPLES",
     "LEVEL",
     "Behaviour",
     "Branch",
+    "BranchChange",
     "BranchingStep",
+    "Change",
+    "Comparison",
     "Contrast",
     "Estimate",
     "Interval",
     "Measures",
+    "Move",
     "Node",
     "ParamDifference",
+    "PathChange",
     "SeenStep",
+    "StepChange",
+    "SuccessChange",
     "Tally",
     "Tree",
     "branching_steps",
+    "compare_behaviours",
     "differing_params",
     "effective_variants",
     "k_of_n",

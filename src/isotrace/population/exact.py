@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -134,39 +134,66 @@ def ways_changed(strata: Iterable[Table], *, seed: int = 0, permutations: int = 
     likely. All of them are counted where they are few enough, else `permutations` are drawn with this
     seed, and p is (b + 1) / (m + 1). In a stratum of more than 2,000 runs chi-square stands in for both.
     """
+    tables = _informing(strata)
+    if max(map(_runs, tables), default=0) > _LARGE:
+        return _chi_square(tables)
+    return _exchanged(tables, _log_choose, seed, permutations)
+
+
+def ways_appeared(
+    strata: Iterable[Table], *, seed: int = 0, permutations: int = PERMUTATIONS
+) -> Significance:
+    """Whether more runs than by chance take ways after that none took before: one-sided, by exchanges as
+    `ways_changed`. In large strata the ways are taken as independent."""
+    tables = _informing(strata)
+    if max(map(_runs, tables), default=0) > _LARGE:
+        return _appeared_at_large(tables)
+    return _exchanged(tables, _new, seed, permutations)
+
+
+def _informing(strata: Iterable[Table]) -> list[Table]:
     tables = [[row for row in table if sum(row)] for table in strata]
-    tables = [table for table in tables if _informs(table)]
+    return [table for table in tables if _informs(table)]
+
+
+def _runs(table: Table) -> int:
+    return sum(map(sum, table))
+
+
+def _new(runs: int, after: int) -> float:
+    """The score of a way that none took before: lower is more extreme, as with a weight."""
+    return -float(runs) if after == runs else 0.0
+
+
+Score = Callable[[int, int], float]
+"""What a row of this many runs, this many of them after, adds to the score of its table."""
+
+
+def _exchanged(tables: Sequence[Table], score: Score, seed: int, permutations: int) -> Significance:
+    """How likely a score as low as that of these tables is, if labels are exchanged."""
     if not tables:
         return NOTHING_TO_TEST
-    counted = _all_tables(tables)
-    observed = sum(_log_weight(table) for table in tables)
+    observed = math.fsum(score(sum(row), row.after) for table in tables for row in table)
+    counted = _all_tables(tables, score)
     if counted is not None:
-        extreme = min(counted)
-        return Significance(_mass(counted, observed), _mass(counted, extreme))
-    if max(sum(map(sum, table)) for table in tables) > _LARGE:
-        return _chi_square(tables)
+        return Significance(_mass(counted, observed), _mass(counted, min(counted)))
     source = random.Random(seed)
+    samplers = [_Sampler(table, score) for table in tables]
     as_extreme = 0
-    samplers = [_Sampler(table) for table in tables]
     for _ in range(permutations):
         as_extreme += sum(one.draw(source) for one in samplers) <= observed + _ALIKE
     return Significance((as_extreme + 1) / (permutations + 1), 1 / (permutations + 1), exact=False)
 
 
-def _log_weight(table: Table) -> float:
-    """The logarithm of how many exchanges give the table."""
-    return math.fsum(_log_choose(sum(row), row.after) for row in table)
+def _mass(chances: dict[float, float], score: float) -> float:
+    return min(1.0, math.fsum(chance for one, chance in chances.items() if one <= score + _ALIKE))
 
 
-def _mass(chances: dict[float, float], weight: float) -> float:
-    return min(1.0, math.fsum(chance for one, chance in chances.items() if one <= weight + _ALIKE))
-
-
-def _all_tables(tables: Sequence[Table]) -> dict[float, float] | None:
-    """How likely each logarithmic weight is, over all exchanges; None where they are too many."""
+def _all_tables(tables: Sequence[Table], score: Score) -> dict[float, float] | None:
+    """How likely each score is, over all exchanges; None where they are too many."""
     chances, work = {0.0: 1.0}, [_WORK]
     for table in tables:
-        more = _one_table(table, work)
+        more = _one_table(table, score, work)
         if more is None:
             return None
         work[0] -= len(chances) * len(more)
@@ -175,17 +202,18 @@ def _all_tables(tables: Sequence[Table]) -> dict[float, float] | None:
         joined: dict[float, float] = {}
         for one, p in chances.items():
             for other, q in more.items():
-                weight = round(one + other, 9)
-                joined[weight] = joined.get(weight, 0.0) + p * q
+                both = round(one + other, 9)
+                joined[both] = joined.get(both, 0.0) + p * q
         chances = joined
     return chances
 
 
-def _one_table(table: Table, work: list[int]) -> dict[float, float] | None:
-    """As `_all_tables`, of one stratum, row by row: partial tables of one weight and one sum are one."""
+def _one_table(table: Table, score: Score, work: list[int]) -> dict[float, float] | None:
+    """As `_all_tables`, of one stratum, row by row: partial tables of one score and one sum are one."""
     after = sum(row.after for row in table)
-    left = sum(map(sum, table))
-    every = _log_choose(left, after)
+    left = _runs(table)
+    # As if each label were thrown by a fair coin: numbers of exchanges themselves would overflow.
+    every = math.exp(_log_choose(left, after) - left * _LOG_2)
     partial: dict[tuple[int, float], float] = {(0, 0.0): 1.0}
     for row in table:
         runs = sum(row)
@@ -193,31 +221,56 @@ def _one_table(table: Table, work: list[int]) -> dict[float, float] | None:
         work[0] -= len(partial) * (min(runs, after) + 1)
         if work[0] < 0:
             return None
-        weights = [_log_choose(runs, x) for x in range(runs + 1)]
+        chances = [math.exp(_log_choose(runs, x) - runs * _LOG_2) for x in range(runs + 1)]
+        scores = [score(runs, x) for x in range(runs + 1)]
         grown: dict[tuple[int, float], float] = {}
-        for (used, weight), times in partial.items():
+        for (used, so_far), chance in partial.items():
             for x in range(max(0, after - used - left), min(runs, after - used) + 1):
-                key = (used + x, round(weight + weights[x], 9))
-                grown[key] = grown.get(key, 0.0) + times
+                key = (used + x, round(so_far + scores[x], 9))
+                grown[key] = grown.get(key, 0.0) + chance * chances[x]
         partial = grown
-    return {weight: times * math.exp(weight - every) for (_, weight), times in partial.items()}
+    return {so_far: chance / every for (_, so_far), chance in partial.items()}
+
+
+_LOG_2 = math.log(2)
 
 
 class _Sampler:
     """Draws a table with the margins of another, as exchanging labels at random would."""
 
-    def __init__(self, table: Table) -> None:
-        self.rows = [sum(row) for row in table]
+    def __init__(self, table: Table, score: Score) -> None:
+        rows = [sum(row) for row in table]
+        self.rows = len(rows)
         self.after = sum(row.after for row in table)
-        self.choose = [[_log_choose(n, x) for x in range(n + 1)] for n in self.rows]
-        self.labels = [number for number, n in enumerate(self.rows) for _ in range(n)]
+        self.scores = [[score(n, x) for x in range(n + 1)] for n in rows]
+        self.labels = [number for number, n in enumerate(rows) for _ in range(n)]
 
     def draw(self, source: random.Random) -> float:
-        """The logarithmic weight of the table."""
-        after = [0] * len(self.rows)
+        """The score of the table."""
+        after = [0] * self.rows
         for number in source.sample(self.labels, self.after):
             after[number] += 1
-        return sum(weights[x] for weights, x in zip(self.choose, after, strict=True))
+        return sum(scores[x] for scores, x in zip(self.scores, after, strict=True))
+
+
+def _appeared_at_large(tables: Sequence[Table]) -> Significance:
+    """Each way by itself has all its n runs after with probability share^n."""
+    observed = sum(row.after for table in tables for row in table if not row.before)
+    chances = {0: 1.0}
+    for table in tables:
+        share = sum(row.after for row in table) / _runs(table)
+        for row in table:
+            chance = share ** sum(row)
+            if chance < 1e-15:
+                continue
+            grown = {score: p * (1 - chance) for score, p in chances.items()}
+            for score, p in chances.items():
+                # What is beyond the observed is as extreme as it; to tell it apart would cost time.
+                reached = min(score + sum(row), observed)
+                grown[reached] = grown.get(reached, 0.0) + p * chance
+            chances = grown
+    p_value = math.fsum(p for score, p in chances.items() if score >= observed)
+    return Significance(min(1.0, p_value), 0.0, exact=False)
 
 
 def _chi_square(tables: Sequence[Table]) -> Significance:
