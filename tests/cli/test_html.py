@@ -9,7 +9,7 @@ from typing import Any
 import jinja2
 import pytest
 
-RUN_A = "a" * 32
+RUN_A, RUN_B = "a" * 32, "b" * 32
 
 
 def test_show_writes_a_page_and_says_so(isotrace: Callable[..., Any], tmp_path: Path) -> None:
@@ -58,3 +58,19 @@ def test_without_jinja_the_extra_is_named(
     said = isotrace("show", RUN_A, "--html", "-")
     assert said.code == 2
     assert "pip install 'isotrace[html]'" in said.err
+
+
+def test_diff_writes_a_page_and_says_the_verdict(isotrace: Callable[..., Any], tmp_path: Path) -> None:
+    file = tmp_path / "diff.html"
+    said = isotrace("diff", RUN_A, RUN_B, "--level", "exact", "--html", str(file))
+    assert said.code == 1
+    verdict, wrote = said.out.splitlines()
+    assert verdict.startswith("DIVERGED  ")
+    assert wrote == f"wrote {file}"
+    assert "Compared at level exact" in file.read_text("utf-8")
+
+
+def test_diff_page_keeps_exit_code_and_json(isotrace: Callable[..., Any], tmp_path: Path) -> None:
+    said = isotrace("diff", RUN_A, RUN_A, "--json", "--html", str(tmp_path / "diff.html"))
+    assert (said.code, said.json["verdict"]) == (0, "MATCH")
+    assert isotrace("diff", RUN_A, RUN_B, "--html", "-").out.startswith("<!doctype html>")

@@ -7,10 +7,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Locator, Page
 
+from isotrace.compare import diff_traces
 from isotrace.models import RunContext, TraceRecord, TraceStatus, Violation
-from isotrace.report.html import render_run
+from isotrace.report.html import render_diff, render_run
 
 HOSTILE = "</style></script><script>alert(1)</script><img src=x onerror=alert(1)>\u202ejavascript:alert(1)"
 
@@ -163,6 +164,7 @@ def test_link_to_a_step_opens_it(opened: Callable[..., Page], support: TraceReco
     assert page.locator(".step[open]").get_attribute("id") == "s3"
 
 
+@pytest.mark.slow
 def test_10_000_steps_open_and_the_last_is_reached(
     opened: Callable[..., Page], step: Callable, run: Callable
 ) -> None:
@@ -173,6 +175,82 @@ def test_10_000_steps_open_and_the_last_is_reached(
     last = page.locator("#s9999")
     assert page.evaluate("document.activeElement.closest('.step').id") == "s9999"
     assert last.locator(".no").inner_text() == "9999"
-    box = last.bounding_box()
-    assert box
-    assert 0 <= box["y"] < 800
+    assert 0 <= box_of(last)["y"] < 800
+
+
+def box_of(element: Locator) -> dict[str, float]:
+    """Where it is drawn."""
+    box = element.bounding_box()
+    assert box is not None
+    return dict(box)
+
+
+# --- two runs -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def parted(step: Callable, run: Callable) -> str:
+    """The page of two runs of 300 steps that part at step 200; three rows differ."""
+    sides = []
+    for side in (0, 1):
+        changed = {200, 250, 299} if side else set()
+        sides.append(
+            run(
+                *(
+                    step(at, "get_" * 12, {"at": -at if at in changed else at, "x": "y" * 90})
+                    for at in range(300)
+                )
+            )
+        )
+    return render_diff(diff_traces(*sides), *sides)
+
+
+def test_first_divergence_is_in_view_when_the_page_opens(opened: Callable[..., Page], parted: str) -> None:
+    for options in ({}, {"viewport": {"width": 360, "height": 740}}, {"java_script_enabled": False}):
+        page = opened(parted, **options)
+        # Without script it is the summary at the top that shows it, and links to its row.
+        where = page.locator("#r200 .was" if options.get("java_script_enabled", True) else ".parted .was")
+        assert 0 < box_of(where)["y"] < 740
+        page.locator(".verdict a").click()
+        assert 0 < box_of(page.locator("#r200"))["y"] < 740
+
+
+def test_keyboard_walks_the_rows_that_differ(opened: Callable[..., Page], parted: str) -> None:
+    page = opened(parted)
+    walked = []
+    for key in "jjnkp":
+        page.keyboard.press(key)
+        walked.append(page.evaluate("document.activeElement.closest('.row').id"))
+    assert walked == ["r200", "r250", "r299", "r250", "r200"]
+    page.keyboard.press("Enter")
+    assert '"at": -200' in page.locator("#r200 .values").inner_text()
+
+
+def test_two_runs_stack_on_a_phone(opened: Callable[..., Page], parted: str) -> None:
+    for width, stacked in ((1280, False), (360, True)):
+        page = opened(parted, viewport={"width": width, "height": 740})
+        left, right = (box_of(page.locator("#r200 .side").nth(at)) for at in (0, 1))
+        assert (right["y"] >= left["y"] + left["height"], right["x"] == left["x"]) == (stacked, stacked)
+        page.keyboard.press("e")
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_of_two_runs_stands_out_from_its_ground(
+    opened: Callable[..., Page], parted: str, scheme: str
+) -> None:
+    page = opened(parted, color_scheme=scheme)
+    page.keyboard.press("e")
+    assert page.evaluate(CONTRAST) == []
+
+
+def test_hostile_text_of_two_runs_is_inert(
+    opened: Callable[..., Page], step: Callable, run: Callable
+) -> None:
+    before = run(step(0, HOSTILE, {HOSTILE: HOSTILE}), agent_id=HOSTILE)
+    after = run(step(0, HOSTILE, {HOSTILE: [HOSTILE]}), step(1, HOSTILE, {}), agent_id=HOSTILE)
+    page = opened(render_diff(diff_traces(before, after), before, after))
+    page.keyboard.press("e")
+    assert page.locator("script").count() == 1
+    assert page.locator("img").count() == 0
+    assert "<img src=x" in page.locator("#r0").inner_text()

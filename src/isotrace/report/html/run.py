@@ -33,9 +33,7 @@ def render_run(record: TraceRecord) -> str:
     """
     known = timed(record)
     ends = list(_ends(record))
-    limit = fair_limit(
-        lengths_of(value for step in record.steps for _, value in values_of(step)),
-    )
+    limit = fair_limit(lengths_of(value for step in record.steps for _, value in values_of(step)))
     by_step: dict[int | None, tuple[Violation, ...]] = {}
     for one in record.violations:
         by_step[one.step_index] = (*by_step.get(one.step_index, ()), one)

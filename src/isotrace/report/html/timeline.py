@@ -92,8 +92,15 @@ def _ticks(total_ms: float) -> Iterator[tuple[float, str]]:
     step = _round_up(total_ms / _TICKS)
     at = 0.0
     while at <= total_ms * 0.96:
-        yield at / total_ms, duration(at).replace(".00 s", " s").replace(".0 ms", " ms") if at else "0"
+        yield at / total_ms, _round_text(duration(at)) if at else "0"
         at += step
+
+
+def _round_text(text: str) -> str:
+    """`2 min` for `2 min 00 s`."""
+    for end, short in ((".00 s", " s"), (".0 ms", " ms"), (" 00 s", ""), (" 00 min", "")):
+        text = text.removesuffix(end) + short if text.endswith(end) else text
+    return text
 
 
 def _round_up(ms: float) -> float:

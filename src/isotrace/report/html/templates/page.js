@@ -45,6 +45,9 @@
   };
   addEventListener("hashchange", target);
   if (location.hash) target();
-  else document.querySelector(".row.first")?.scrollIntoView({ block: "nearest" });
+  else {
+    const first = document.querySelector(".row.first");
+    if (first && first.getBoundingClientRect().top > innerHeight * 0.75) first.scrollIntoView({ block: "center" });
+  }
   for (const hint of stops(".keys")) hint.hidden = false;
 })();
