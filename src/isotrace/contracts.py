@@ -258,3 +258,30 @@ class Policy(Protocol):
     def opened(self, started: Event) -> RunPolicy:
         """Watches a run that begins with this `run_started`. MUST be safe to call from several threads."""
         ...
+
+
+class Redactor(Protocol):
+    """Finds in a text what must not be recorded.
+
+    `name` is what `redact=[NAME]` and `--redact NAME` say, the entry point's name in `isotrace.redactors`,
+    and what stands in the record in place of what was found: `[NAME]`. Lower-case letters, digits and
+    hyphens. `version` is another one wherever something else is found than before: a run that was redacted by
+    one version is not replayed with another.
+
+    `find` MUST be pure and deterministic: the same text has the same spans in every process, because a replay
+    finds in what the code asks what the recording found. It MUST be total and bounded: any text of any
+    length, in about linear time, and no waiting for anything. It is called from several threads, and again
+    with what is left of a text between two findings, until it finds nothing there: that makes redacting
+    idempotent, and is why a text that goes before or after should not decide. Texts are Unicode without lone
+    surrogates, and may be JSON, whole or cut.
+
+    One that raises, or gives spans that are not in the text, has the whole text withheld.
+    """
+
+    name: str
+    version: str
+
+    def find(self, text: str) -> Iterable[tuple[int, int]]:
+        """Where something stands that must go: `(start, end)` in characters. They may overlap, and come in
+        any order."""
+        ...

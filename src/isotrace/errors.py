@@ -35,6 +35,7 @@
     │   ├── NoEntryPointError
     │   ├── RestoreError                        a recorded value can't become the declared type again
     │   ├── BisectError                         good does not match, or bad does not diverge
+    │   ├── RedactorError                       a redactor of the run is not there, or is another by now
     │   └── UncontrolledSourceError             network or process use while replaying
     ├── RecordedError                           an error that was recorded, of a class unknown here
     ├── RepositoryError                         git is not there, no repository, no such revision
@@ -276,6 +277,11 @@ class NoEntryPointError(ReplayError):
 
 class RestoreError(ReplayError):
     """A recorded value can't be turned into the type that the live call returned."""
+
+
+class RedactorError(ReplayError):
+    """The run was redacted by a redactor that is not there, or is another by now: what the code asks can't be
+    held against the record."""
 
 
 class BisectError(ReplayError):

@@ -255,6 +255,8 @@ class LedgerFold:
         self._context.origin_run_id = facts.get("origin_run_id")
         self._context.entry_point = facts.get("entry_point")
         self._context.parent = facts.get("parent")
+        redactors = facts.get("redactors")
+        self._context.redactors = redactors if isinstance(redactors, dict) else None
         self._context.input = event.value("input", MISSING)
         self._context.environment = event.value("environment", MISSING)
 

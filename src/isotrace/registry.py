@@ -4,21 +4,21 @@ Back-ends stand above this module, so they are named here as text and loaded whe
 metadata of installed packages is read only for a name that is not built in: that scan takes
 longer than opening a store.
 
-Entry points: `isotrace.stores` (the URL's scheme; called with the URL), `isotrace.importers` and
-`isotrace.exporters` (the format's name; called without arguments), `isotrace.policies` (the policy's name;
-called without arguments).
+Entry points: `isotrace.stores` (the URL's scheme; called with the URL), `isotrace.importers`,
+`isotrace.exporters` (the format's name), `isotrace.policies` and `isotrace.redactors`; all but the first are
+called without arguments.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, cast
 
-from isotrace.contracts import Exporter, Importer, Policy, TraceStore
+from isotrace.contracts import Exporter, Importer, Policy, Redactor, TraceStore
 from isotrace.errors import IsotraceError, PluginError, UsageError
 
 DEFAULT_STORE = ".isotrace/traces.db"
@@ -120,17 +120,27 @@ def policy(name: str) -> Policy:
     return cast("Policy", _found("policy", name, {}, hint)())
 
 
+def redactor(name: str, built_in: Iterable[str] = ()) -> Redactor:
+    """The redactor of this name from the entry points. Raises `PluginError`, which lists the known names,
+    `built_in` among them."""
+    points = {point.name: point for point in _points("redactor")}
+    if name not in points:
+        raise _unknown("redactor", name, {*built_in, *points}, None)
+    return cast("Redactor", _load(points[name], "redactor", name)())
+
+
 def _found(kind: str, name: str, built_in: Mapping[str, str], hint: str | None = None) -> Callable[..., Any]:
     if name in built_in:
         return _load(built_in[name], kind, name)
     points = {point.name: point for point in _points(kind)}
     if name in points:
         return _load(points[name], kind, name)
-    raise PluginError(
-        f"there is no {kind} of this name",
-        expected=", ".join(sorted({*built_in, *points})),
-        got=name,
-        hint=hint,
+    raise _unknown(kind, name, {*built_in, *points}, hint)
+
+
+def _unknown(kind: str, name: str, known: Iterable[str], hint: str | None) -> PluginError:
+    return PluginError(
+        f"there is no {kind} of this name", expected=", ".join(sorted(known)), got=name, hint=hint
     )
 
 

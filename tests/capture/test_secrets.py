@@ -12,6 +12,7 @@ import pytest
 
 from isotrace.record import withheld
 from isotrace.record.capture import http
+from isotrace.redact.forms import SECRET_TEXT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -79,7 +80,7 @@ def test_an_address_in_an_answer_has_no_secrets() -> None:
     ],
 )
 def test_tokens_of_known_services_are_told_by_their_form(text: str, expected: str) -> None:
-    assert withheld.SECRET_TEXT.sub("***", text) == expected
+    assert SECRET_TEXT.sub("***", text) == expected
 
 
 def test_sessions_one_after_the_other_take_no_numbers(

@@ -306,6 +306,7 @@ _LINEAGE: Final = _Rule("an array of integers and strings", list, of=(int, str))
 _LINEAGE_OR_NOT: Final = _Rule("an array of integers and strings", list, ..., of=(int, str))
 _TEXTS_OR_NOT: Final = _Rule("an array of strings", list, ..., of=(str,))
 _OBJECT: Final = _Rule("an object", dict)
+_OBJECT_OR_NOT: Final = _Rule("an object", dict, ...)
 _OBJECT_OR_NULL: Final = _Rule("an object or null", dict, None)
 
 _FACTS: Final[dict[str, dict[str, _Rule]]] = {
@@ -321,6 +322,7 @@ _FACTS: Final[dict[str, dict[str, _Rule]]] = {
         "entry_point": _OBJECT_OR_NULL,
         "parent": _OBJECT_OR_NULL,
         "edges": _TEXTS_OR_NOT,
+        "redactors": _OBJECT_OR_NOT,
     },
     "step_started": {
         "lineage": _LINEAGE,

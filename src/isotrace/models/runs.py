@@ -19,7 +19,8 @@ class RunContext:
     `scheme` is the hash scheme that the run was recorded under, `origin_run_id` the run that a
     replay repeats (the run itself otherwise), `entry_point` how to start it again, `parent` the
     run and step that called it. `input`, `environment`, `result` and `error` are plain values,
-    `Erased`, or `MISSING` where nothing was recorded: a result of None is a result.
+    `Erased`, or `MISSING` where nothing was recorded: a result of None is a result. `redactors` says what was
+    not to be recorded, None where all was: `{"use": [[name, digest], …], "key": fingerprint}`.
     """
 
     scheme: str = hashing.SCHEME
@@ -30,6 +31,7 @@ class RunContext:
     environment: Any = MISSING
     result: Any = MISSING
     error: Any = MISSING
+    redactors: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data. A value that was not recorded has no key; values are not copied."""
@@ -39,6 +41,8 @@ class RunContext:
             "entry_point": self.entry_point,
             "parent": self.parent,
         }
+        if self.redactors is not None:
+            data["redactors"] = self.redactors
         values = {name: getattr(self, name) for name in _VALUES}
         data.update((name, shown(value)) for name, value in values.items() if value is not MISSING)
         return data
@@ -49,7 +53,7 @@ class RunContext:
         fields = Fields(data, pointer)
         objects = {
             name: None if data.get(name) is None else read_object(data[name], fields.at(name))
-            for name in ("entry_point", "parent")
+            for name in ("entry_point", "parent", "redactors")
         }
         values = {name: restored(data[name]) for name in _VALUES if name in data}
         return cls(

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from isotrace.operations.programs import record_program as record_program
     from isotrace.operations.programs import recorded_here as recorded_here
     from isotrace.operations.programs import replay_again as replay_again
+    from isotrace.operations.programs import use_redactors as use_redactors
     from isotrace.operations.queries import select as select
     from isotrace.operations.replaying import areplay as areplay
     from isotrace.operations.replaying import fork as fork
@@ -66,7 +67,9 @@ _HOMES = {
     "integrity": "Erasure Verified erase find_text prove read_proof step_values verify_proof verify_run",
     "isolated": "Replayed replay_in_child",
     "opening": "open_store",
-    "programs": "RecordedHere exit_code program_entry record_program recorded_here replay_again",
+    "programs": (
+        "RecordedHere exit_code program_entry record_program recorded_here replay_again use_redactors"
+    ),
     "queries": "select",
     "replaying": "areplay fork replay",
     "runs": "Selection find_run key_values list_all list_runs moment show",

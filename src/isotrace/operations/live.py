@@ -8,6 +8,7 @@ from isotrace.events import LedgerFold
 from isotrace.models import TraceRecord
 from isotrace.record.home import journal_folder
 from isotrace.record.journal import read_journal, scan
+from isotrace.record.redacting import with_pieces
 
 
 def live_records(store: TraceStore, *, tenant_id: str) -> list[TraceRecord]:
@@ -25,7 +26,7 @@ def live_records(store: TraceStore, *, tenant_id: str) -> list[TraceRecord]:
             continue
         if content.events and content.header.tenant_id == tenant_id:
             state = LedgerFold()
-            for event in content.events:
+            for event in with_pieces(content.events):
                 state.add(event)
             records.append(state.record())
     # One that has ended is being sealed at this moment; the store will show it.

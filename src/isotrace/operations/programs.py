@@ -24,6 +24,8 @@ from isotrace.record.runs import Run, provisional_run, run, set_program
 from isotrace.record.sealer import observed
 from isotrace.record.sources import seeds
 from isotrace.record.spec import SkillSpec
+from isotrace.redact.redaction import redaction_of
+from isotrace.redact.wanted import VARIABLE, redactors_wanted
 from isotrace.replay import Plan, ReplayResult, named_function
 from isotrace.replay.stop import ReplayStop
 
@@ -113,6 +115,14 @@ def exit_code(error: BaseException) -> int:
     if isinstance(error, SystemExit):
         return int(error.code or 0) if error.code is None or isinstance(error.code, int) else 1
     return _INTERRUPTED if isinstance(error, KeyboardInterrupt) else 1
+
+
+def use_redactors(names: Sequence[str]) -> None:
+    """Has every run of this process, and of those that it starts, redacted by these too. Raises `UsageError`
+    and `PluginError` for names that there are not."""
+    wanted = redactors_wanted(names)
+    redaction_of(wanted)
+    os.environ[VARIABLE] = ",".join(wanted)
 
 
 class _Finished(BaseException):

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from isotrace.record.sources.noted import Notes
     from isotrace.record.spec import SkillSpec
     from isotrace.record.threads import Worker
+    from isotrace.redact.redaction import Redaction
 
 
 def current_folder() -> str:
@@ -44,11 +45,11 @@ def current_folder() -> str:
 class RunInfo:
     """Who a run is. While it is replayed these are the recorded run's.
 
-    `origin_run_id` is the run whose effects these are: its own id, or the original's in a replay.
-    `parent` is `{"run_id", "lineage"}` of the step that opened it. `entry_point` says how to start
-    it again, `input` and `plan` with what. `provisional`: a whole program, which is a run only if it takes
-    steps of its own; the runs that it opens are as if it were none. `folder` is where the run began, which
-    no record has.
+    `origin_run_id` is the run whose effects these are: its own id, or the original's in a replay. `parent` is
+    `{"run_id", "lineage"}` of the step that opened it. `entry_point` says how to start it again, `input` and
+    `plan` with what. `provisional`: a whole program, which is a run only if it takes steps of its own; the
+    runs that it opens are as if it were none. `redaction` is what must not be recorded of it. `folder` is
+    where the run began, which no record has.
     """
 
     run_id: str
@@ -66,6 +67,7 @@ class RunInfo:
     environment: dict[str, Any] = field(default_factory=dict)
     started_us: int = 0
     provisional: bool = False
+    redaction: Redaction | None = None
     folder: str = field(default_factory=current_folder)
 
 

@@ -37,9 +37,11 @@ from isotrace.record.propagation import remote_parent
 from isotrace.record.spec import checked_text
 from isotrace.record.start import start_recording
 from isotrace.record.warned import warn
+from isotrace.redact.wanted import redactors_wanted
 
 if TYPE_CHECKING:
     from isotrace.contracts import TraceStore
+    from isotrace.redact.redaction import Redaction
 
 T = TypeVar("T")
 
@@ -223,6 +225,7 @@ def run(
     seed: int | None = None,
     frozen_timestamp: str | None = None,
     entry_point: Mapping[str, Any] | None = None,
+    redact: Iterable[str] = (),
     store: TraceStore | str | None = None,
     durability: Durability = "process",
     clock: Clock = SYSTEM,
@@ -232,11 +235,14 @@ def run(
     Ids, seed (0..2^53−1) and correlation are fresh unless given; a run opened inside another, or
     under `extract_headers`, joins that correlation. `tenant_id` falls back to `ISOTRACE_TENANT`, then
     `default`; `store` (a `TraceStore` or its URL) to `ISOTRACE_STORE`, then `./.isotrace/traces.db`.
+    `redact` names what must not be recorded (`"email"`, `"secrets"`, `"pattern:order"`), beside what
+    `ISOTRACE_REDACT`, the project's configuration and the run around this one name.
     `durability="power"` makes each event survive a power cut, at the price of a disk flush.
 
     Raises `UsageError` for a seed out of range, a durability that is neither `process` nor `power`, an id
     that is no text, a run id that is longer than 200 characters, starts with `@` or holds control
-    characters, and a plan that is no sequence of mappings; `FieldError` for a malformed frozen_timestamp.
+    characters, a plan that is no sequence of mappings, and redactors that there are not (`PluginError` where
+    extensions were looked at too); `FieldError` for a malformed frozen_timestamp.
     """
     _check(seed, durability)
     _check_ids(agent_id=agent_id, run_id=run_id, correlation_id=correlation_id, tenant_id=tenant_id)
@@ -258,8 +264,23 @@ def run(
         input=input,
         metadata=dict(metadata or {}),
         environment=fingerprint(),
+        redaction=_redaction(redact, opened_in),
     )
     return Run(info, store=store, durability=durability, clock=clock)
+
+
+def _redaction(names: Iterable[str], around: RunInfo | None) -> Redaction | None:
+    """What must not be recorded. Raises `UsageError` and `PluginError` for names that there are not."""
+    if isinstance(names, str):
+        raise UsageError("redact is a list of names", got=names, expected=f'["{names}"]')
+    wanted = redactors_wanted(
+        names, () if around is None or around.redaction is None else around.redaction.names
+    )
+    if not wanted:
+        return None
+    from isotrace.redact.redaction import redaction_of  # noqa: PLC0415 - start-up time: RE2 for those who redact
+
+    return redaction_of(wanted)
 
 
 def provisional_run(agent_id: str, *, input: Any, entry_point: Mapping[str, Any]) -> Run:  # noqa: A002  # as run()'s

@@ -38,7 +38,7 @@ def finished_events(content: JournalContent, reason: str = KILLED) -> list[Event
     together, costs read out of outcomes, and an end for a run that has none."""
     settling = Settling()
     events: list[Event] = []
-    for event in content.events:
+    for event in _whole(content.events):
         events.append(settling.settle(event))
         if event.type in _ENDS:
             # A thread may have been about to write when its run ended.
@@ -52,6 +52,15 @@ def finished_events(content: JournalContent, reason: str = KILLED) -> list[Event
 
 
 _ENDS = ("run_finished", "run_aborted")
+
+
+def _whole(events: list[Event]) -> list[Event]:
+    """The events; where the run was redacted, with the pieces of its streams."""
+    if not events or "redactors" not in events[0].facts:
+        return events
+    from isotrace.record.redacting import with_pieces  # noqa: PLC0415 - start-up time, as the redactors
+
+    return with_pieces(events)
 
 
 class Settling:

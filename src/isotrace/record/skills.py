@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar, overload
 
 from isotrace.errors import UsageError
@@ -154,24 +154,29 @@ def agent(function: F, /) -> F: ...
 
 
 @overload
-def agent(agent_id: str | None = None, /, *, tenant_id: str | None = None) -> Callable[[F], F]: ...
+def agent(
+    agent_id: str | None = None, /, *, tenant_id: str | None = None, redact: Iterable[str] = ()
+) -> Callable[[F], F]: ...
 
 
-def agent(agent_id: Any = None, /, *, tenant_id: str | None = None) -> Any:
+def agent(agent_id: Any = None, /, *, tenant_id: str | None = None, redact: Iterable[str] = ()) -> Any:
     """Makes each call of a function a run, with its arguments as the run's input.
 
     `@agent`, or `@agent("support")` to name it. The function's place (module and name) is recorded as
     the run's entry point, so that `isotrace.replay(run_id)` finds it. Called inside another run,
-    it is a run of its own with the same correlation id, and a step of kind `agent` there.
+    it is a run of its own with the same correlation id, and a step of kind `agent` there. `redact` as in
+    `run`.
 
     Raises `UsageError` for a generator: a run has one result.
     """
     if callable(agent_id):
-        return _agent(agent_id, None, tenant_id)
-    return lambda function: _agent(function, agent_id, tenant_id)
+        return _agent(agent_id, None, tenant_id, ())
+    return lambda function: _agent(function, agent_id, tenant_id, redact)
 
 
-def _agent(function: Callable[..., Any], agent_id: str | None, tenant_id: str | None) -> Any:
+def _agent(
+    function: Callable[..., Any], agent_id: str | None, tenant_id: str | None, redact: Iterable[str]
+) -> Any:
     method = _is_method(function)
     spec = SkillSpec(function, name=agent_id, kind="agent", method=method)
     if spec.streams:
@@ -184,7 +189,8 @@ def _agent(function: Callable[..., Any], agent_id: str | None, tenant_id: str | 
     entry = None if method else entry_point_of(function)
 
     def opened(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run:
-        return run(spec.name, tenant_id=tenant_id, input=spec.params(args, kwargs), entry_point=entry)
+        given = spec.params(args, kwargs)
+        return run(spec.name, tenant_id=tenant_id, input=given, entry_point=entry, redact=redact)
 
     if spec.shape == "acall":
 

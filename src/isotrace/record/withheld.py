@@ -7,27 +7,15 @@ looked for by their value, whatever the place is called.
 from __future__ import annotations
 
 import os
-import re
 from functools import cache
 from typing import Any, Final
 from urllib.parse import quote, quote_plus
 
 from isotrace.record.capture.urls import HIDDEN, is_secret_name
+from isotrace.redact.forms import SECRET_TEXT
 
 PLACEHOLDER: Final = "isotrace-placeholder"
 """The value that a replay gives to a variable whose value was withheld, where it is not set."""
-
-SECRET_FORM: Final = re.compile(
-    r"(?:sk|pk|rk|ghp|gho|github_pat|glpat|xox[abprs]|hf|AKIA|ASIA|AIza|eyJ)[-_A-Za-z0-9]"
-)
-"""How tokens of widely used services begin: a whole value that does is taken for one."""
-
-SECRET_TEXT: Final = re.compile(
-    r"(?<![A-Za-z0-9_-])"
-    r"(?:(?:sk|pk|rk|ghp|gho|github_pat|glpat|xox[abprs]|hf)[-_](?=[-_A-Za-z]*\d)|AKIA|ASIA|AIza|eyJ)"
-    r"[-_A-Za-z0-9]{12,}"
-)
-"""What such tokens look like in the middle of a text."""
 
 _LEAST = 8
 _MOST = 4096

@@ -8,14 +8,14 @@ recording of this run, not the agent.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from threading import get_ident
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from isotrace.clock import Clock
-from isotrace.errors import IsotraceError
+from isotrace.errors import IsotraceError, RestoreError
 from isotrace.hashing import SCHEME
 from isotrace.models import META_REPLAYABILITY, Lineage
 from isotrace.record.context import (
@@ -30,7 +30,7 @@ from isotrace.record.context import (
 )
 from isotrace.record.memory_journal import AnyJournal
 from isotrace.record.outcomes import classify, error_value
-from isotrace.record.restore import can_restore
+from isotrace.record.restore import can_restore, restore
 from isotrace.record.shapes import (
     PLAIN,
     STARTED,
@@ -46,6 +46,10 @@ from isotrace.record.sources.noted import MAX_IN_GAP, MOVED, Notes, encoded
 from isotrace.record.sources.surroundings import EARLY_GAP, GAP, surroundings
 from isotrace.record.spec import SkillSpec
 from isotrace.record.warned import warn
+
+if TYPE_CHECKING:
+    from isotrace.record.redacting import RedactedJournal
+    from isotrace.redact.redaction import Redaction
 
 REPLAYABLE = "replayable"
 """The grade of a run that nothing speaks against; otherwise the grade is the list of reasons."""
@@ -68,6 +72,9 @@ class RunWriter:
     def __init__(self, info: RunInfo, journal: AnyJournal, clock: Clock) -> None:
         self.info = info
         self.journal = journal
+        self._out: AnyJournal | RedactedJournal = journal
+        if info.redaction is not None:
+            self._out = _redacted(journal, info.redaction, self.note)
         self.clock = clock
         self._now_us = clock.now_us
         self.failure: BaseException | None = None
@@ -102,6 +109,8 @@ class RunWriter:
         }
         if sources := controlled():
             facts["sources"] = sources
+        if info.redaction is not None:
+            facts["redactors"] = info.redaction.facts()
         values = {"environment": safe_snapshot(info.environment).data}
         for name, value in (
             ("plan", info.plan or None),
@@ -143,7 +152,7 @@ class RunWriter:
         now = self._now_us()
         if self._open:
             try:
-                self.journal.append(type_, now, facts, values, slot)
+                self._out.append(type_, now, facts, values, slot)
             except IsotraceError as error:
                 self._stop(error)
         return now
@@ -174,7 +183,7 @@ class RunWriter:
         facts = (step.lineage, spec.facts)
         if self._open:
             try:
-                if json_form(params) and self.journal.append_json(STARTED, now, facts, params, spec.name):
+                if json_form(params) and self._out.append_json(STARTED, now, facts, params, spec.name):
                     return step
             except IsotraceError as error:
                 self._stop(error)
@@ -210,7 +219,7 @@ class RunWriter:
         if self._open:
             facts = (step.lineage, bits, step.cost_cents, took_ns)
             try:
-                return self.journal.append_json(SUCCEEDED, now, facts, value, step.spec.name)
+                return self._out.append_json(SUCCEEDED, now, facts, value, step.spec.name)
             except IsotraceError as error:
                 self._stop(error)
         return True
@@ -223,6 +232,8 @@ class RunWriter:
             self._note_losses(step.spec, "outcome", snap)
         elif not self._comes_back(step.spec, "outcome", value, snap):
             bits = PLAIN
+        elif self.info.redaction is not None:
+            self._note_redacted(step.spec, snap.data)
         data, wrapped = as_outcome(snap.data, value)
         if wrapped:
             bits |= WRAPPED
@@ -240,6 +251,16 @@ class RunWriter:
             if reason := _why_not(value, spec.annotation):
                 self.note(f"{what} of {spec.name}: {reason}")
         return True
+
+    def _note_redacted(self, spec: SkillSpec, data: bytes) -> None:
+        """Notes an outcome that is not of its type any more once it is redacted."""
+        assert self.info.redaction is not None
+        kept = self.info.redaction.data(data, "outcome_data", spec.name)
+        if kept != data:
+            try:
+                restore(orjson.loads(kept), spec.annotation)
+            except RestoreError:
+                self.note(f"outcome of {spec.name}: redacted, it does not fit its annotation any more")
 
     def failed(self, step: Step, error: BaseException, *, delivered: bool = True) -> Ending:
         """The end of a step that raised; `delivered=False` where the agent itself ended it."""
@@ -377,6 +398,12 @@ class RunWriter:
     def _note_losses(self, spec: SkillSpec, what: str, snap: Snapshot) -> None:
         for loss in snap.losses:
             self.note(f"{what} of {spec.name}: {loss}")
+
+
+def _redacted(journal: AnyJournal, redaction: Redaction, note: Callable[[str], None]) -> RedactedJournal:
+    from isotrace.record.redacting import RedactedJournal  # noqa: PLC0415 - start-up time: RE2 for those who redact
+
+    return RedactedJournal(journal, redaction, note)
 
 
 def _says_more(step: Step) -> bool:

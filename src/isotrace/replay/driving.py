@@ -146,7 +146,7 @@ class Driving(ABC):
         recorded = {"input": value("input"), "plan": value("plan", [])}
         # Cut where the recorded ones were cut.
         given = {
-            name: orjson.loads(self.record.as_recorded(snapshot(one, around=1).data))
+            name: orjson.loads(self.record.as_recorded(snapshot(one, around=1).data, name))
             for name, one in (("input", live.input), ("plan", live.plan))
         }
         for name in [name for name, one in recorded.items() if isinstance(one, Erased)]:

@@ -52,7 +52,8 @@ def _result(record: RecordedRun, ending: RunEnding, *, result: bool) -> list[Div
     recorded_status = record.finished.facts["status"]
     live_status = "failed" if ending.failed else "completed"
     if recorded_status != live_status:
-        detail = _named(ending.error) if ending.error is not None else str(_recorded_error(record))
+        live = ending.error
+        detail = str(_recorded_error(record)) if live is None else record.text_as_recorded(_named(live))
         return [findings.status_changed(end, (), recorded_status, live_status, detail=detail)]
     if ending.error is not None and ending.failed:
         return _errors(record, ending.error, end)
@@ -63,7 +64,7 @@ def _result(record: RecordedRun, ending: RunEnding, *, result: bool) -> list[Div
         return [findings.record_gap(end, (), "the result of the run was erased", pointers=["/result"])]
     actual = MISSING
     if ending.has_result:
-        actual = orjson.loads(record.as_recorded(snapshot(ending.result, around=1).data))
+        actual = orjson.loads(record.as_recorded(snapshot(ending.result, around=1).data, "result"))
     return _results(expected, actual, end)
 
 
@@ -94,7 +95,7 @@ def message_note(record: RecordedRun, error: BaseException | None) -> str | None
         return None
     value = record.finished.value("error")
     before = value.get("message") if isinstance(value, dict) else None
-    after = error_value(error)["message"]
+    after = record.text_as_recorded(error_value(error)["message"])
     if before in (None, after) or _recorded_error(record) != type(error).__qualname__:
         return None
     return f"the run ended with the recorded error, and another message: {before[:120]!r} → {after[:120]!r}"
@@ -126,10 +127,9 @@ def _errors(record: RecordedRun, error: BaseException, end: int) -> list[Diverge
     recorded = _recorded_error(record)
     if isinstance(error, SystemExit) and recorded == "SystemExit":
         before = _recorded_args(record)
-        same = not before or before == [error.code]
-        return (
-            [] if same else [findings.error_changed(end, (), [Change("/error/code", before[0], error.code)])]
-        )
+        after = record.text_as_recorded(error.code) if isinstance(error.code, str) else error.code
+        same = not before or before == [after]
+        return [] if same else [findings.error_changed(end, (), [Change("/error/code", before[0], after)])]
     if recorded is None or is_recorded(record, error):
         return []
     return [findings.error_changed(end, (), [Change("/error/type", recorded, type(error).__qualname__)])]

@@ -115,6 +115,7 @@ def _run_started(record: TraceRecord) -> Event:
         "seed": record.seed,
         "frozen_timestamp": record.frozen_timestamp,
         "entry_point": context.entry_point if context else None,
+        **({"redactors": context.redactors} if context and context.redactors is not None else {}),
         "parent": context.parent if context else None,
     }
     values: dict[str, bytes | Erased] = {}

@@ -12,6 +12,7 @@ from isotrace.compare import findings
 from isotrace.compare.divergence import Code, Divergence, Severity
 from isotrace.errors import RecordGapError
 from isotrace.events import lineage_text
+from isotrace.hashing import params_digest
 from isotrace.jsondiff import diff_values
 from isotrace.minted import MintedIds
 from isotrace.models import Erased, Lineage
@@ -60,7 +61,7 @@ class Matcher:
     ) -> RecordedStep:
         """The recorded step that this call is."""
         lineage = (*branch.path, branch.next_step())
-        data = snapshot_params(spec.params(args, kwargs)).data
+        data = self.asked(spec, args, kwargs)
         if self._record.is_partial:
             with self._lock:
                 step = self.find(spec, self._in_order(spec, branch, data), data)
@@ -68,6 +69,10 @@ class Matcher:
             step = self.find(spec, lineage, data)
         branch.last_us = step.started.time_us
         return step
+
+    def asked(self, spec: SkillSpec, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+        """The params of a call, as they would be on record."""
+        return self._record.as_recorded(snapshot_params(spec.params(args, kwargs)).data, "params", spec.name)
 
     def _in_order(self, spec: SkillSpec, branch: Branch, data: bytes) -> Lineage:
         """The lineage of the next step on a record without branches. Of those that run beside others,
@@ -84,8 +89,8 @@ class Matcher:
         return left[0].lineage
 
     def find(self, spec: SkillSpec, lineage: Lineage, data: bytes) -> RecordedStep:
-        """The recorded step of this lineage; `data` are the params of the call that it has to be."""
-        data = self._record.as_recorded(data)
+        """The recorded step of this lineage; `data` are the params of the call that it has to be, as they
+        would be on record."""
         step = self._record.steps.get(lineage)
         if step is None:
             self._extra(spec, lineage, data)
@@ -96,7 +101,7 @@ class Matcher:
             equal, live = step.params_equal(data, self._minted)
         except RecordGapError as gap:
             self._stop(findings.of_error(gap, lineage=lineage))
-        if not equal:
+        if not equal and not self._equal_without_keys(spec, step, data):
             self._other_params(spec, step, live)
         if _OBJECT_TAG in data:
             self.uncertain.append(
@@ -104,6 +109,20 @@ class Matcher:
             )
         self.matched.append(step)
         return step
+
+    def _equal_without_keys(self, spec: SkillSpec, step: RecordedStep, data: bytes) -> bool:
+        """Whether only pseudonyms differ, which can't be made again: that is no divergence, and no match."""
+        redaction = self._record.redaction
+        if redaction is None or self._record.keyless is None:
+            return False
+        live = orjson.loads(data)
+        if self._minted:
+            live, _ = self._minted.replace(live)
+        before, after = (redaction.without_keys(orjson.dumps(one)) for one in (step.params, live))
+        if params_digest(orjson.loads(before)) != params_digest(orjson.loads(after)):
+            return False
+        self.uncertain.append(f"{spec.name} (step {step.index}): {self._record.keyless}")
+        return True
 
     def not_on_record(self, spec: SkillSpec, lineage: Lineage, data: bytes, index: int) -> NoReturn:
         """A request, about to be step `index`, that no recorded step has made, or none that is left."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -17,6 +17,9 @@ from isotrace.models import META_REPLAYABILITY, Erased, Lineage, TraceRecord
 from isotrace.record.edge import Edge
 from isotrace.record.spec import SkillSpec
 from isotrace.replay.from_record import events_of
+
+if TYPE_CHECKING:
+    from isotrace.redact.redaction import Redaction
 
 DeliveryKey = tuple[Lineage, int | str]
 """`(lineage, "end")` for a step's completion, `(lineage, n)` for the n-th chunk of a stream."""
@@ -128,7 +131,7 @@ class RecordedStep:
 
 class RecordedRun:
     """The events of one run, indexed for replay. `moved`: the folder in which its code is now, and the one
-    in which that was."""
+    in which that was. `redaction`: what was not to be recorded of it."""
 
     def __init__(self, events: Iterable[Event]) -> None:
         self.steps: dict[Lineage, RecordedStep] = {}
@@ -138,6 +141,8 @@ class RecordedRun:
         self.noted: dict[tuple[Lineage, int, str], list[Event]] = {}
         self.finished: Event | None = None
         self.moved: tuple[str, str] | None = None
+        self.redaction: Redaction | None = None
+        self.keyless: str | None = None
         started: Event | None = None
         for event in events:
             match event.type:
@@ -174,12 +179,27 @@ class RecordedRun:
         for index, step in enumerate(self.ordered):
             step.index = index
 
-    def as_recorded(self, data: bytes) -> bytes:
-        """JSON that the code has made, as it would be if the code still was where it was."""
-        if self.moved is None:
-            return data
-        now, then = (orjson.dumps(folder)[1:-1] for folder in self.moved)
-        return data.replace(now, then)
+    def as_recorded(self, data: bytes, name: str, skill: str | None = None) -> bytes:
+        """JSON that the code has made, as it would be on record: if the code still was where it was, and
+        without what was not to be recorded. `name` is that of the value, `skill` whose it is (None: the
+        run's).
+        """
+        if self.moved is not None:
+            now, then = (orjson.dumps(folder)[1:-1] for folder in self.moved)
+            data = data.replace(now, then)
+        return data if self.redaction is None else self.redaction.data(data, name, skill)
+
+    def text_as_recorded(self, text: str) -> str:
+        """A text that the code has made, without what was not to be recorded."""
+        return text if self.redaction is None else self.redaction.text(text)
+
+    def use_redactors(self) -> None:
+        """Finds the redactors that the run names. Raises `RedactorError` where one is not there, or is
+        another by now."""
+        if (facts := self.facts.get("redactors")) is not None:
+            from isotrace.redact.redaction import recorded  # noqa: PLC0415 - start-up time: RE2 for those who redact
+
+            self.redaction, self.keyless = recorded(facts, str(self.facts["run_id"]))
 
     def _add(self, event: Event) -> None:
         if event.lineage in self.steps:

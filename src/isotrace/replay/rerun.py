@@ -115,6 +115,7 @@ class Rerun(Driving):
             metadata=self._metadata(),
             environment=live.environment or fingerprint(),
             provisional=self.implied,
+            redaction=self.record.redaction,
         )
         if self.plan.keep:
             self.driver = start_recording(info, self._store, "process", SYSTEM, make=self._recorder)
@@ -228,14 +229,14 @@ class Rerun(Driving):
         self, spec: SkillSpec, lineage: Lineage, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> RecordedStep:
         """The recorded step at this place, which the call has to be."""
-        return self.matcher.find(spec, lineage, snapshot_params(spec.params(args, kwargs)).data)
+        return self.matcher.find(spec, lineage, self.matcher.asked(spec, args, kwargs))
 
     def _of_request(
         self, spec: SkillSpec, lineage: Lineage, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> RecordedStep:
         """A recorded step that asked for the same: the one at the same place, else the first that was not
         served yet."""
-        data = snapshot_params(spec.params(args, kwargs)).data
+        data = self.matcher.asked(spec, args, kwargs)
         params = orjson.loads(data)
         if self.minted:
             params, _ = self.minted.replace(params)

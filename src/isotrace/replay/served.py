@@ -93,7 +93,10 @@ class ServedStream:
         return item
 
     def _compare_sent(self, recorded: bytes | Erased | None) -> None:
-        live = None if self._sent is None else self._player.record.as_recorded(snapshot(self._sent).data)
+        live = None
+        if self._sent is not None:
+            record, skill = self._player.record, self._step.skill_name
+            live = record.as_recorded(snapshot(self._sent).data, "sent", skill)
         if live == recorded or isinstance(recorded, Erased):
             return
         before, after = (None if data is None else orjson.loads(data) for data in (recorded, live))

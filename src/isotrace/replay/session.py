@@ -90,6 +90,7 @@ class Replay:
         self.plan = plan or Plan()
         self.record: RecordedRun = recorded_run(source)
         self.record.moved = self.plan.moved
+        self.record.use_redactors()
         self._source = source
         self.driving: Player | Rerun
         if self.plan.is_strict:

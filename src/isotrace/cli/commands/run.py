@@ -13,7 +13,14 @@ import click
 
 import isotrace
 from isotrace.cli.face import Face, with_face
-from isotrace.operations import RecordedHere, exit_code, program_entry, record_program, recorded_here
+from isotrace.operations import (
+    RecordedHere,
+    exit_code,
+    program_entry,
+    record_program,
+    recorded_here,
+    use_redactors,
+)
 from isotrace.report.safe import visible
 
 
@@ -25,11 +32,24 @@ from isotrace.report.safe import visible
     metavar="ID",
     help="Make the whole program one run of this agent, and what is marked in it nested runs.",
 )
+@click.option(
+    "--redact",
+    "redact",
+    metavar="NAME",
+    multiple=True,
+    help="Take out what this redactor finds before anything is written: email, secrets, …; repeatable.",
+)
 @click.argument("program", metavar="PROGRAM")
 @click.argument("arguments", metavar="[ARGUMENT]…", nargs=-1, type=click.UNPROCESSED)
 @with_face
 def command(
-    face: Face, program: str, arguments: tuple[str, ...], *, module: bool, agent_id: str | None
+    face: Face,
+    program: str,
+    arguments: tuple[str, ...],
+    *,
+    module: bool,
+    agent_id: str | None,
+    redact: tuple[str, ...],
 ) -> int:
     """Run a Python program and record its agents and skills.
 
@@ -45,6 +65,8 @@ def command(
     if face.store_url:
         os.environ["ISOTRACE_STORE"] = face.store_url
     os.environ["ISOTRACE_TENANT"] = face.tenant
+    if redact:
+        use_redactors(redact)
     process = os.getpid()
     with _stdout_kept_clean() if face.json else nullcontext(), recorded_here() as recorded:
         code = _execute(entry, agent_id)

@@ -19,7 +19,8 @@ from typing import Any, Final
 
 from isotrace.record.capture.urls import HIDDEN, is_secret_name, without_secrets
 from isotrace.record.context import Branch
-from isotrace.record.withheld import SECRET_FORM, SECRET_TEXT, hidden
+from isotrace.record.withheld import hidden
+from isotrace.redact.forms import SECRET_FORM, SECRET_TEXT
 
 KIND: Final = "process"
 

@@ -19,7 +19,8 @@ from isotrace.record.capture.urls import is_secret_name, without_secrets
 from isotrace.record.context import live_branch
 from isotrace.record.patches import patch
 from isotrace.record.sources.surroundings import VARIABLES, surroundings
-from isotrace.record.withheld import PLACEHOLDER, SECRET_FORM, forget
+from isotrace.record.withheld import PLACEHOLDER, forget
+from isotrace.redact.forms import SECRET_FORM
 
 ABOUT = About(
     libraries="environment (`os.environ`, `os.getenv`), time zone, locale",

@@ -1,0 +1,70 @@
+"""Which redactors a run is to have. Looked at as every run begins, so it loads nothing that is not needed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Any, Final
+
+VARIABLE: Final = "ISOTRACE_REDACT"
+"""The variable that names redactors for every run of a process, with commas between them."""
+
+FILES: Final = (("isotrace.toml", ()), ("pyproject.toml", ("tool", "isotrace")))
+"""Where a project says so, and in which table; the first goes before the second."""
+
+MARK: Final = b"redact"
+_Seen = tuple[int, int]
+_silent: dict[str, _Seen] = {}
+
+
+def redactors_wanted(names: Iterable[str], around: Iterable[str] = ()) -> list[str]:
+    """Names of redactors, each once: those of the run around, those given, those of the environment and of
+    the project's configuration. Raises `UsageError` for a configuration that is none."""
+    said = (name.strip() for name in os.environ.get(VARIABLE, "").split(","))
+    return list(dict.fromkeys((*around, *names, *filter(None, said), *_of_project())))
+
+
+def _of_project() -> tuple[str, ...]:
+    if configuration(current_folder()) is None:
+        return ()
+    from isotrace.redact.config import project_config  # noqa: PLC0415 - start-up time, for those who redact
+
+    return project_config().use
+
+
+def current_folder() -> str:
+    """The current folder; empty where it is gone."""
+    try:
+        return os.getcwd()  # noqa: PTH109 - every run starts here
+    except OSError:
+        return ""
+
+
+def configuration(folder: str) -> tuple[str, tuple[str, ...], os.stat_result] | None:
+    """The nearest file at or above this folder that speaks of redaction: its path, the names of the table
+    that the table `redact` is in, and what the file system says of it."""
+    while folder:
+        for name, section in FILES:
+            path = os.path.join(folder, name)  # noqa: PTH118 - as above
+            stat = _speaks(path)
+            if stat is not None:
+                return path, section, stat
+        above = os.path.dirname(folder)  # noqa: PTH120 - as above
+        folder = "" if above == folder else above
+    return None
+
+
+def _speaks(path: str) -> Any:
+    """What the file system says of a file that speaks of redaction; None for any other, and for none."""
+    try:
+        stat = os.stat(path)  # noqa: PTH116 - as above
+        seen = stat.st_mtime_ns, stat.st_size
+        if _silent.get(path) == seen:
+            return None
+        with open(path, "rb") as file:  # noqa: PTH123 - as above
+            if MARK in file.read():
+                return stat
+        _silent[path] = seen
+    except (OSError, ValueError):
+        return None
+    return None

@@ -1,0 +1,73 @@
+"""A project's own rules: where they stand, and what is said of those that are none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from isotrace.errors import PluginError, UsageError
+from isotrace.redact.config import Config, config_of, project_config
+from isotrace.redact.redaction import Redaction
+from isotrace.redact.wanted import redactors_wanted
+
+
+def test_the_nearest_file_that_speaks_of_redaction_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner = tmp_path / "a" / "b"
+    inner.mkdir(parents=True)
+    (tmp_path / "isotrace.toml").write_text('[redact]\nuse = ["email"]\n')
+    project = tmp_path / "a" / "pyproject.toml"
+    project.write_text('[project]\nname = "x"\n')
+    monkeypatch.chdir(inner)
+    assert project_config().use == ("email",)
+    project.write_text('[tool.isotrace.redact]\nuse = ["card", "pattern:a"]\npatterns.a = "x+"\n')
+    assert project_config().use == ("card", "pattern:a")
+    monkeypatch.setenv("ISOTRACE_REDACT", "iban, card")
+    assert redactors_wanted(["ip"], ["phone"]) == ["phone", "ip", "iban", "card", "pattern:a"]
+
+
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [
+        ({"patterns": {"a": "(?<=x)y"}}, "isotrace.toml, redact.patterns.a"),
+        ({"patterns": {"a": "("}}, "isotrace.toml, redact.patterns.a"),
+        ({"patterns": {"a": "x" * 20_000}}, "a pattern is too long"),
+        ({"patterns": {"a": ["x", "y"]}}, "a pattern is one text"),
+        ({"patterns": {"Big Name": "x"}}, "lower-case letters"),
+        ({"patterns": "x"}, "a table of names"),
+        ({"keys": {"a": [1]}}, "a text, or a list of texts"),
+        ({"places": {"a": "query"}}, "a JSON Pointer"),
+        ({"places": {"a": ":/query"}}, "a JSON Pointer"),
+        ({"use": "email"}, "a list of names"),
+        ({"rules": {}}, "use, patterns, keys, places"),
+        ([], "redact is a table"),
+    ],
+)
+def test_a_rule_that_is_none_is_an_error_with_its_place(table: Any, says: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        config_of(table, "isotrace.toml")
+    assert says in str(caught.value)
+    assert "isotrace.toml" in str(caught.value)
+
+
+def test_a_file_that_is_no_toml_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "isotrace.toml").write_text("[redact\n")
+    with pytest.raises(UsageError, match="no TOML"):
+        project_config(str(tmp_path))
+
+
+def test_a_redactor_that_there_is_not_is_an_error_that_lists_the_good_ones() -> None:
+    with pytest.raises(PluginError, match="card, email, iban"):
+        Redaction(["emial"], Config(), None)
+    rules = config_of({"patterns": {"order": "x"}}, "isotrace.toml")
+    with pytest.raises(UsageError, match="pattern:order"):
+        Redaction(["pattern:ordre"], rules, None)
+
+
+def test_two_redactors_of_one_name_are_an_error() -> None:
+    rules = config_of({"patterns": {"email": "x"}}, "isotrace.toml")
+    with pytest.raises(UsageError, match="email, pattern:email"):
+        Redaction(["email", "pattern:email"], rules, None)
