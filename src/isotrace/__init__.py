@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from isotrace.models import Violation as Violation
     from isotrace.models import compare_traces as compare_traces
     from isotrace.operations import areplay as areplay
+    from isotrace.operations import assert_parity as assert_parity
     from isotrace.operations import behaviours as behaviours
     from isotrace.operations import diff as diff
     from isotrace.operations import fork as fork
@@ -75,7 +76,7 @@ _HOMES = {
         " META_TASK META_TIME META_TRIAL Erased Lineage ParityResult RunContext StepContext TraceRecord"
         " TraceStatus TraceStep TraceSummary Violation compare_traces"
     ),
-    "isotrace.operations": "areplay behaviours diff fork replay",
+    "isotrace.operations": "areplay assert_parity behaviours diff fork replay",
     "isotrace.plain": "from_plain to_plain",
     "isotrace.record": (
         "Run ThreadPool agent branch cost current_run extract_headers flush inject_headers instrument run"

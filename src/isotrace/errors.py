@@ -42,6 +42,9 @@
     ├── PluginError                             an extension can't be found or loaded
     ├── PolicyError (ValueError)                a rule, or a file of rules, can't be what it says
     ├── MissingExtraError (ImportError)         an optional library is not installed
+    ├── ParityError (AssertionError)            a gate over many runs did not open; `.result` has its counts
+    │   ├── ParityNotReached                    too many runs are others than expected
+    │   └── ParityUndecided                     too few runs to say
     └── UsageError (ValueError)                 a wrong option; lists the good ones
 
 One stands beside the tree, because it ends an agent as an interrupt does: nothing that catches `Exception`
@@ -345,6 +348,22 @@ class PolicyViolation(_Told):
 
 class MissingExtraError(IsotraceError, ImportError):
     """An optional library is not installed; the hint names the extra that brings it."""
+
+
+class ParityError(IsotraceError, AssertionError):
+    """A gate over many runs did not open. `.result` is the `GateResult`."""
+
+    def __init__(self, what: str, *, result: Any = None, **data: Any) -> None:
+        super().__init__(what, **data)
+        self.result = result
+
+
+class ParityNotReached(ParityError):
+    """More runs than are allowed differ from the expected one: k of N, where they part, which steps."""
+
+
+class ParityUndecided(ParityError):
+    """The runs ended before anything could be decided; it says how many more would do."""
 
 
 class UsageError(IsotraceError, ValueError):

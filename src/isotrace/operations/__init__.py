@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from isotrace.operations.exchange import export_to_file as export_to_file
     from isotrace.operations.exchange import import_files as import_files
     from isotrace.operations.exchange import verify_file as verify_file
+    from isotrace.operations.gating import assert_parity as assert_parity
     from isotrace.operations.grouping import Behaviours as Behaviours
     from isotrace.operations.grouping import Group as Group
     from isotrace.operations.grouping import behaviours as behaviours
@@ -62,6 +63,7 @@ _HOMES = {
     "bisecting": "Bisection Tried bisect",
     "comparing": "compare_stored diff",
     "exchange": "ImportReport export_runs export_to_file import_files verify_file",
+    "gating": "assert_parity",
     "grouping": "Behaviours Group behaviours stored_behaviours",
     "health": "Check examine",
     "integrity": "Erasure Verified erase find_text prove read_proof step_values verify_proof verify_run",

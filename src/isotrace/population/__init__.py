@@ -21,7 +21,9 @@ from isotrace.population.changes import (
     SuccessChange,
 )
 from isotrace.population.comparing import ALPHA, compare_behaviours
+from isotrace.population.gate import FlakyStep, GateResult
 from isotrace.population.measures import Measures, measure
+from isotrace.population.sprt import Decision, SequentialTest, fixed_size
 from isotrace.population.statistics import (
     LEVEL,
     Estimate,
@@ -50,7 +52,10 @@ __all__ = [
     "Change",
     "Comparison",
     "Contrast",
+    "Decision",
     "Estimate",
+    "FlakyStep",
+    "GateResult",
     "Interval",
     "Measures",
     "Move",
@@ -58,6 +63,7 @@ __all__ = [
     "ParamDifference",
     "PathChange",
     "SeenStep",
+    "SequentialTest",
     "StepChange",
     "SuccessChange",
     "Tally",
@@ -66,6 +72,7 @@ __all__ = [
     "compare_behaviours",
     "differing_params",
     "effective_variants",
+    "fixed_size",
     "k_of_n",
     "measure",
     "pair_agreement",

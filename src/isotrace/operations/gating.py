@@ -1,0 +1,88 @@
+"""A gate over runs that a store keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+
+from isotrace.compare import Level, Rules
+from isotrace.contracts import TraceStore
+from isotrace.errors import UsageError
+from isotrace.models import TraceRecord
+from isotrace.operations.opening import using
+from isotrace.operations.runs import show
+from isotrace.population import gate
+from isotrace.population.gate import MOST_RUNS, GateResult
+from isotrace.record import Run, flush
+from isotrace.record.home import default_tenant
+
+AnyRun = TraceRecord | Run | str
+"""A run: its record, or an id, prefix, `@last` or run that a store knows."""
+
+
+def assert_parity(
+    runs: Iterable[AnyRun] | Callable[[], AnyRun],
+    *,
+    at_least: float = 0.95,
+    level: Level | str = Level.DECISIONS,
+    expected: AnyRun | None = None,
+    kinds: Iterable[str] = (),
+    rules: Rules | None = None,
+    unacceptable: float | None = None,
+    alpha: float = 0.05,
+    beta: float = 0.05,
+    most: int = MOST_RUNS,
+    store: TraceStore | str | None = None,
+    tenant_id: str | None = None,
+) -> GateResult:
+    """Passes if at least this share of runs is like the expected one, as far as they tell.
+
+    A run is a record, the `Run` of a `with` block that has ended, or an id, a unique prefix, `@last` or
+    `@last~N` that the store knows. They are held against `expected`, one after the other, at this level
+    and under these rules, until Wald's sequential test has decided; no further run is asked for. Without
+    `expected` the first run is that, and isn't counted. A callable makes one run each time. At
+    most `most` runs are looked at. A run that can't be compared counts as another one.
+
+    An agent with `at_least` equal runs fails with probability `alpha`; one with only `unacceptable`
+    passes with probability `beta`. By default that allows three times as many others: 0.85 for 0.95,
+    and 0.95 for 1, where the first other run decides.
+
+    Raises `ParityNotReached` and `ParityUndecided`, both `AssertionError`s with the `GateResult` as
+    `.result` and the flaky steps in their sentences; `UsageError` for shares, rates or a level that can't be;
+    `RunNotFoundError` and `AmbiguousRunError`.
+    """
+    if isinstance(runs, str | TraceRecord | Run):
+        raise UsageError("one run is no sample", got=type(runs).__name__, expected="runs, or a callable")
+    tenant = tenant_id or default_tenant()
+    with ExitStack() as stack:
+        opened: list[TraceStore] = []
+
+        def record_of(run: AnyRun) -> TraceRecord:
+            if isinstance(run, TraceRecord):
+                return run
+            if not opened:
+                opened.append(stack.enter_context(using(store)))
+            # It may have ended in this process since the store was opened.
+            flush()
+            name = run.run_id if isinstance(run, Run) else run
+            return show(opened[0], name, tenant_id=tenant)
+
+        return gate.assert_parity(
+            (record_of(run) for run in _each(runs)),
+            at_least=at_least,
+            level=level,
+            expected=None if expected is None else record_of(expected),
+            kinds=kinds,
+            rules=rules,
+            unacceptable=unacceptable,
+            alpha=alpha,
+            beta=beta,
+            most=most,
+        )
+
+
+def _each(runs: Iterable[AnyRun] | Callable[[], AnyRun]) -> Iterator[AnyRun]:
+    if callable(runs):
+        while True:
+            yield runs()
+    yield from runs
