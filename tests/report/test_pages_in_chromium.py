@@ -182,7 +182,7 @@ def box_of(element: Locator) -> dict[str, float]:
     """Where it is drawn."""
     box = element.bounding_box()
     assert box is not None
-    return dict(box)
+    return dict(box)  # type: ignore[arg-type] # its values are numbers
 
 
 # --- two runs -------------------------------------------------------------------------
