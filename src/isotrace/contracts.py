@@ -70,6 +70,42 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
+class PathCount:
+    """The runs of one group that took one path: how many, sums over them, and some of their ids.
+
+    `key` is None where runs are not grouped. `signature` is the path's end in hex. A run is *judged*
+    if its metadata has a number or a boolean under `reward`, and *passed* if that is at least the
+    threshold. Sums are over all steps of the runs, exact to within rounding. `examples` are the newest.
+    """
+
+    key: str | None
+    signature: str
+    runs: int
+    completed: int
+    failed: int
+    judged: int
+    passed: int
+    cost_cents: float
+    duration_ms: float
+    examples: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PathCounts:
+    """Runs by group and path, and how many runs are in none: `without_key`, else `empty` (no step of the
+    kind), else `erased` (a step's hash was erased, so there is no path).
+
+    `pathless` are those of the latter two, one row a group, whose signature is empty.
+    """
+
+    rows: tuple[PathCount, ...]
+    pathless: tuple[PathCount, ...] = ()
+    without_key: int = 0
+    empty: int = 0
+    erased: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Tombstone:
     """That values of a run were erased: which `(seq, field name)`, when, and why."""
 
@@ -119,6 +155,33 @@ class TraceStore(Protocol):
 
     def count(self, query: RunQuery) -> int:
         """How many runs the query matches in all; `limit` and `after` are ignored."""
+        ...
+
+    def behaviours(
+        self,
+        queries: Sequence[RunQuery],
+        *,
+        by: str | None = None,
+        tool: bool = False,
+        newest: int | None = None,
+        threshold: float = 1.0,
+        examples: int = 100,
+    ) -> PathCounts:
+        """The runs that any of the queries matches, each once, counted by group and path.
+
+        Groups: `by` is `agent`, `correlation` or `status`, else the name of a metadata key; None is one
+        group. A run's key is the text of that value, as `str` gives it, so 13 and "13" are one key; None,
+        a list and an object are no key. Paths: the signature, or with `tool` the tool signature.
+        `newest`: only so many of the runs, those recorded last; `limit` and `after` of the queries are
+        ignored. At most `examples` ids a row, those recorded last, newest first.
+
+        Rows MUST come by key (as Unicode code points), then the most runs first, then by signature. They
+        MUST be complete: a store that holds a million runs counts them, it never samples. What it needs
+        in memory MUST grow with the rows and not with the runs.
+
+        Raises `QueryError` for a query that `query` would refuse, queries of several tenants, a `by` that
+        is no text, a `newest` or `examples` below 1, a threshold that is not finite.
+        """
         ...
 
     def resolve(self, prefix: str, *, tenant_id: str) -> str:

@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
+from isotrace.compare import Rules
 from isotrace.contracts import RunQuery
-from isotrace.operations import Selection, behaviours, stored_behaviours
+from isotrace.errors import UsageError
+from isotrace.operations import Selection, behaviours, grouping, stored_behaviours
+from isotrace.population import wilson
 from isotrace.registry import open_store
 
 DATA = Path(__file__).parents[2] / "../shared/data"
@@ -42,17 +45,40 @@ def test_groups_by_task_and_kind(isotrace: Callable[..., Any], runs: None) -> No
         "by": "task",
         "kinds": ["tool"],
         "groups": [
-            {"key": "7", "runs": 2, "paths": 1, "first_divergence": None, "variants": [["5" * 32, "4" * 32]]},
-            {"key": "13", "runs": 2, "paths": 2, "first_divergence": 1, "variants": [["a" * 32], ["b" * 32]]},
+            {
+                "key": "7",
+                "runs": 2,
+                "paths": 1,
+                "first_divergence": None,
+                "agreement": 1.0,
+                "interval": wilson(2, 2).to_dict(),
+                "variants": [["5" * 32, "4" * 32]],
+            },
+            {
+                "key": "13",
+                "runs": 2,
+                "paths": 2,
+                "first_divergence": 1,
+                "agreement": 0.0,
+                "interval": wilson(1, 2).to_dict(),
+                "variants": [["a" * 32], ["b" * 32]],
+            },
             {
                 "key": "x",
                 "runs": 3,
                 "paths": 2,
                 "first_divergence": 1,
+                "agreement": 1 / 3,
+                "interval": wilson(2, 3).to_dict(),
                 "variants": [["2" * 32, "1" * 32], ["3" * 32]],
             },
         ],
+        "level": "decisions",
         "identical": 1,
+        "agreement": 4 / 9,
+        "pass_k": {},
+        "unread": 0,
+        "words": ["TAR@2: all of 2 runs took the same path with probability 44 % (mean over 3 groups)"],
         "paths": {"1": 1, "2": 2},
         "first_divergence": {"1": 2},
         "median_first_divergence": 1,
@@ -88,14 +114,15 @@ def test_table_for_people(isotrace: Callable[..., Any], runs: None) -> None:
     said = isotrace("behaviours", "--by", "task", "--kind", "tool", columns=70)
     assert said.code == 0
     assert said.out == (
-        "TASK  RUNS  PATHS  FIRST DIVERGENCE\n"
-        "7        2    ✓ 1\n"
-        "13       2      2  at step 1\n"
-        "x        3      2  at step 1\n"
+        "TASK  RUNS  PATHS  AGREE  MOST COMMON        FIRST DIVERGENCE\n"
+        "7        2    ✓ 1   100%  2 of 2 (34%-100%)\n"
+        "13       2      2     0%  1 of 2 (9%-91%)    at step 1\n"
+        "x        3      2    33%  2 of 3 (21%-94%)   at step 1\n"
         "\n"
         "1 of 3 groups took one path in all their runs (tool steps)\n"
         "  paths in a group: 1 (1 group), 2 (2 groups)\n"
         "  first divergence at step: 1 (2 groups); median 1\n"
+        "  TAR@2: all of 2 runs took the same path with probability 44 % (mean over 3 groups)\n"
         "  runs left out: 1 without task, 1 without a compared step, 1 in groups of another size\n"
     )
 
@@ -131,6 +158,136 @@ def test_erased_steps_are_no_equal_steps(runs: None, isotrace: Callable[..., Any
         assert isotrace("erase", name * 32, "--step", "1", "--reason", "x", "--yes").code == 0
     found = isotrace("behaviours", "--by", "task", "--meta", "task=7", "--json").json
     assert (found["groups"], found["left_out"]) == ([], {"with erased steps": 2})
+
+
+def test_one_group_is_drawn_as_a_tree(isotrace: Callable[..., Any], runs: None) -> None:
+    said = isotrace("behaviours", "--task", "x", "--kind", "tool", columns=80)
+    assert said.code == 0
+    lines = said.out.splitlines()
+    at = next(number for number, line in enumerate(lines) if line.startswith("PATH"))
+    assert lines[at : at + 6] == [
+        "PATH          RUNS  SHARE  SUCCESS     TIME",
+        "0 weather        3   100%     100%  33.3 ms",
+        "├─ 1 weather     2    67%     100%  40.0 ms",
+        "└─ end here      1    33%     100%  20.0 ms",
+        "",
+        "Where they part",
+    ]
+    assert said.out.startswith("3 runs took 2 paths (tool steps)\n  2 of 3 took the same path: 67 %")
+
+
+def test_branches_say_which_params_differ(isotrace: Callable[..., Any], runs: None) -> None:
+    found = isotrace(
+        "behaviours", "skill=weather", "task=x", "task=7", "task=z", "--kind", "tool", "--json"
+    ).json
+    (group,) = found["groups"]
+    assert [one["runs"] for one in group["behaviours"]] == [
+        ["6" * 32, "5" * 32, "4" * 32],
+        ["2" * 32, "1" * 32],
+        ["3" * 32],
+    ]
+    first, second = group["branching"]
+    assert (first["index"], second["index"], second["params"]) == (0, 1, [])
+    values = {"0": "Bern", "1": "Rome"}
+    assert first["params"] == [{"skill": "weather", "pointer": "/city", "values": values}]
+    assert (
+        isotrace("behaviours", "skill=weather", "task=x", "task=7", "--kind", "tool").out.count("/city") == 1
+    )
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80, 140])
+def test_tree_fits_the_terminal_in_unicode_and_in_ascii(
+    terminal: Callable[..., Any], runs: None, columns: int
+) -> None:
+    drawn = terminal(columns, "behaviours", "--task", "x")
+    assert max(map(len, drawn.lines)) <= columns
+    assert any("└─ 0 chat" in line for line in drawn.lines)
+    ascii_only = terminal(columns, "behaviours", "--task", "x", env={"PYTHONIOENCODING": "ascii"})
+    assert any("`- 0 chat" in line for line in ascii_only.lines)
+    assert "\n".join(ascii_only.lines).isascii()
+
+
+LOOKS: list[dict[str, Any]] = [
+    {},
+    {"kinds": ["tool"]},
+    {"kinds": ["llm"]},
+    {"kinds": ["llm", "tool"], "level": "skeleton"},
+    {"level": "skeleton"},
+    {"level": "exact"},
+    {"level": "outcome"},
+    {"rules": Rules.parse(ignore=["chat:/about"])},
+    {"rules": Rules.parse(normalize=["case"], kinds=["tool"])},
+    {"rules": Rules.parse(ignore=["weather:/city"]), "level": "exact"},
+]
+
+
+@pytest.mark.parametrize("look", LOOKS, ids=str)
+@pytest.mark.parametrize("by", [None, "task", "status"])
+def test_stored_runs_and_records_are_one_result_however_they_are_looked_at(
+    runs: None, isotrace: Callable[..., Any], store_url: str, look: dict[str, Any], by: str | None
+) -> None:
+    isotrace("erase", "2" * 32, "--step", "1", "--reason", "x", "--yes")
+    store = open_store(store_url)
+    listed = store.query(RunQuery(limit=100)).runs
+    records = [store.ledger(item.summary.run_id, tenant_id="default").record() for item in listed]
+    stored = stored_behaviours(store, Selection(limit=None), by=by, **look)
+    assert _comparable(behaviours(records, by=by, **look)) == _comparable(stored)
+    assert sum(group.runs for group in stored.groups) + sum(stored.left_out.values()) == len(records)
+    store.close()
+
+
+def _comparable(found: Any) -> Any:
+    """Examples of several stored paths that rules make one stand in no common order."""
+    groups = [
+        (group.key, {(one.signature, one.steps, one.tally, frozenset(one.runs)) for one in group.behaviours})
+        for group in found.groups
+    ]
+    return groups, found.left_out, found.outcomes, found.pass_k
+
+
+def test_skeleton_and_rules_make_one_path_of_several(runs: None, store_url: str) -> None:
+    store = open_store(store_url)
+    tasks = Selection(limit=None, metadata={"task": ["x"]})
+    assert [
+        stored_behaviours(store, tasks, level=level).groups[0].paths for level in ("decisions", "skeleton")
+    ] == [
+        3,
+        2,
+    ]
+    rules = Rules.parse(ignore=["chat:/about"])
+    assert stored_behaviours(store, tasks, rules=rules).groups[0].counts == [2, 1]
+    store.close()
+
+
+def test_tolerance_is_refused(runs: None) -> None:
+    with pytest.raises(UsageError, match="can't be grouped with a tolerance"):
+        behaviours(["1" * 32], rules=Rules.parse(tolerance=["5%"]))
+
+
+def test_rare_paths_are_counted_though_not_read(
+    runs: None, isotrace: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = isotrace("behaviours", "task=x", "task=7", "--kind", "tool", "--json").json
+    monkeypatch.setattr(grouping, "READ_AT_MOST", 2)
+    found = isotrace("behaviours", "task=x", "task=7", "--kind", "tool", "--json").json
+    assert (whole["unread"], found["unread"]) == (0, 1)
+    for name in ("behaviours", "measures", "runs", "paths", "variants"):
+        assert found["groups"][0][name] == whole["groups"][0][name]
+    assert found["groups"][0]["tree"]["paths"] == 2
+    assert (
+        "of 1 rare paths the steps are not read"
+        in isotrace("behaviours", "task=x", "task=7", "--kind", "tool").out
+    )
+
+
+def test_runs_without_a_step_count_where_success_is_told(
+    put: Callable[..., None], build: Callable[..., Any], isotrace: Callable[..., Any]
+) -> None:
+    for name, cities, reward in [("c", ["Rome"], 1.0), ("d", ["Rome"], 1), ("e", [], 0.0), ("f", [], True)]:
+        put(run_of(build, name, cities, task="p", reward=reward))
+    found = isotrace("behaviours", "task=p", "--by", "task", "--json").json
+    assert found["left_out"] == {"without a compared step": 2}
+    assert found["pass_k"] == {"1": 0.75, "2": 0.5, "3": 0.25, "4": 0.0}
 
 
 @needs_data

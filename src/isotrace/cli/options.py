@@ -88,6 +88,23 @@ def with_comparing(function: Function) -> Function:
     return wrapped  # type: ignore[return-value] # click adds the options to whatever it is given
 
 
+def with_looking(function: Function) -> Function:
+    """Adds the options that say when runs count as one path; the command gets `level` and `rules`."""
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **options: Any) -> Any:
+        from isotrace.compare import Rules  # noqa: PLC0415 - start-up time: only commands that compare need it
+
+        chosen = {name: options.pop(name) for name in ("ignore", "normalize")}
+        return function(*args, rules=Rules.parse(**chosen, kinds=options.pop("kinds") or None), **options)
+
+    # Neither tolerances, by which runs can't be grouped, nor budgets, which decide nothing.
+    level, kind, ignore, _tolerance, normalize, _budget = _COMPARING
+    for option in (normalize, ignore, kind, level):
+        wrapped = option(wrapped)
+    return wrapped  # type: ignore[return-value] # click adds the options to whatever it is given
+
+
 _OPTIONS = [
     click.option("--agent", "agent_id", metavar="ID", help="Runs of this agent."),
     click.option(

@@ -227,14 +227,14 @@ def _outcomes(pair: StepPair, lens: Lens | None) -> Iterator[Divergence]:
     if before.status is not after.status or is_indeterminate(before) != is_indeterminate(after):
         return
     if before.retry_count == after.retry_count and (
-        changes := diff_values({"attempts": _attempts(before)}, {"attempts": _attempts(after)})
+        changes := diff_values({"attempts": attempts_of(before)}, {"attempts": attempts_of(after)})
     ):
         changes = _under("/context", changes)
         yield findings.retries_changed(pair.index, pair.lineage, changes, **pair.sides)
     yield from _outcome_data(pair, lens)
 
 
-def _attempts(step: TraceStep) -> list[dict[str, Any]]:
+def attempts_of(step: TraceStep) -> list[dict[str, Any]]:
     """The pattern of the attempts: how each ended, not with which words."""
     attempts = step.context.attempts if step.context else []
     return [{key: one.get(key) for key in ("outcome_category", "outcome_code")} for one in attempts]

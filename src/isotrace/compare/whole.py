@@ -73,7 +73,7 @@ def input_divergences(
     original: TraceRecord, replay: TraceRecord, rules: Rules, *, exact: bool
 ) -> Iterator[Divergence]:
     """`INPUT_CHANGED`; at level `exact` also what of the inputs can't be compared."""
-    before, after = _inputs(original), _inputs(replay)
+    before, after = inputs_of(original), inputs_of(replay)
     gaps = _take_out_gaps(before, after)
     if changes := changes_between(before, after, rules.lens(None)):
         yield findings.input_changed(changes)
@@ -83,7 +83,7 @@ def input_divergences(
         yield _objects_in("input", objects)
 
 
-def _inputs(record: TraceRecord) -> dict[str, Any]:
+def inputs_of(record: TraceRecord) -> dict[str, Any]:
     values = {"plan": record.plan}
     if record.context and record.context.input is not MISSING:
         values["input"] = record.context.input
@@ -132,7 +132,7 @@ def result_divergences(
 ) -> Iterator[Divergence]:
     """`FINAL_RESULT_CHANGED`: status, result or kind of error. `needed`: nothing else is compared,
     so a result that neither run recorded leaves the question open."""
-    before, after = _results(original), _results(replay)
+    before, after = results_of(original), results_of(replay)
     gaps = [
         name
         for name in ("result", "error")
@@ -141,7 +141,7 @@ def result_divergences(
     for name in gaps:
         before.pop(name, None)
         after.pop(name, None)
-    if changes := changes_between(_plain(before), _plain(after), rules.lens(None)):
+    if changes := changes_between(plain_values(before), plain_values(after), rules.lens(None)):
         yield findings.final_result_changed(index, None, None, changes=changes)
     elif gaps:
         pointers = [f"/{name}" for name in gaps]
@@ -164,14 +164,14 @@ def end_divergences(
     if any(isinstance(end.get("error"), Erased) for end in (before, after)):
         before.pop("error", None)
         after.pop("error", None)
-    if changes := changes_between(_plain(before), _plain(after), rules.lens(None)):
+    if changes := changes_between(plain_values(before), plain_values(after), rules.lens(None)):
         found = findings.final_result_changed(
             index, None, None, changes=changes, what="the run's end differs"
         )
         yield replace(found, severity=Severity.WARNING)
 
 
-def _results(record: TraceRecord) -> dict[str, Any]:
+def results_of(record: TraceRecord) -> dict[str, Any]:
     values = _end(record)
     if record.context and record.context.result is not MISSING:
         values["result"] = record.context.result
@@ -187,7 +187,7 @@ def _end(record: TraceRecord) -> dict[str, Any]:
     return values
 
 
-def _plain(values: dict[str, Any]) -> dict[str, Any]:
+def plain_values(values: dict[str, Any]) -> dict[str, Any]:
     return {name: plain(value) for name, value in values.items()}
 
 

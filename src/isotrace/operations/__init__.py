@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from isotrace.operations.exchange import import_files as import_files
     from isotrace.operations.exchange import verify_file as verify_file
     from isotrace.operations.gating import assert_parity as assert_parity
-    from isotrace.operations.grouping import Behaviours as Behaviours
-    from isotrace.operations.grouping import Group as Group
     from isotrace.operations.grouping import behaviours as behaviours
     from isotrace.operations.grouping import stored_behaviours as stored_behaviours
+    from isotrace.operations.groups import Behaviours as Behaviours
+    from isotrace.operations.groups import Group as Group
     from isotrace.operations.health import Check as Check
     from isotrace.operations.health import examine as examine
     from isotrace.operations.integrity import Erasure as Erasure
@@ -64,7 +64,8 @@ _HOMES = {
     "comparing": "compare_stored diff",
     "exchange": "ImportReport export_runs export_to_file import_files verify_file",
     "gating": "assert_parity",
-    "grouping": "Behaviours Group behaviours stored_behaviours",
+    "grouping": "behaviours stored_behaviours",
+    "groups": "Behaviours Group",
     "health": "Check examine",
     "integrity": "Erasure Verified erase find_text prove read_proof step_values verify_proof verify_run",
     "isolated": "Replayed replay_in_child",

@@ -1,97 +1,107 @@
-"""Comparing many runs: all runs of a group by their paths."""
+"""Many runs: groups of them by path, how deterministic each group is, and where its runs part.
+
+What a store keeps of each run answers most of it: runs are counted by the database, and the steps of each
+distinct path are read once, from one run that took it. Rules and levels that are not stored are applied to
+one run of each path; only levels that look at outcomes read every run, one at a time.
+"""
 
 from __future__ import annotations
 
-import statistics
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from isotrace.contracts import TraceStore
-from isotrace.models import Erased, TraceRecord, TraceSummary
+from isotrace.compare import Level, Rules
+from isotrace.compare.views import kind_of
+from isotrace.contracts import PathCount, PathCounts, RunItem, TraceStore
+from isotrace.ledger import StepRow
+from isotrace.models import TraceRecord, TraceSummary
+from isotrace.operations.groups import EVERY_RUN, Behaviours, grouped
 from isotrace.operations.opening import using
 from isotrace.operations.runs import Selection, list_runs, show
+from isotrace.population import EXAMPLES, Behaviour, SeenStep, Tally, tally_of
+from isotrace.population.seeing import ERASED, NOTHING, check_rules, key_of_step, seen
 from isotrace.record.home import default_tenant
 
+READ_AT_MOST = 10_000
+"""Of how many distinct paths the steps are read, the most common ones."""
 
-@dataclass(frozen=True, slots=True)
-class Group:
-    """All runs with one value of the grouping key.
+_FIELDS = {"agent": "agent_id", "correlation": "correlation_id", "status": "status"}
 
-    `variants` holds the ids of the runs that took one path, for each distinct path, the most
-    common one first. `first_divergence` is the smallest index, among the compared steps, at
-    which not all runs agree; None where all are equal.
-    """
-
-    key: str
-    variants: tuple[tuple[str, ...], ...]
-    first_divergence: int | None
-
-    @property
-    def runs(self) -> int:
-        """How many runs."""
-        return sum(map(len, self.variants))
-
-    @property
-    def paths(self) -> int:
-        """How many distinct paths."""
-        return len(self.variants)
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON: key, runs, paths, first_divergence, variants."""
-        return {
-            "key": self.key,
-            "runs": self.runs,
-            "paths": self.paths,
-            "first_divergence": self.first_divergence,
-            "variants": [list(variant) for variant in self.variants],
-        }
+Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Behaviours:
-    """Groups of runs by path. `left_out` counts runs that the grouping could not use, by reason."""
+class Looking:
+    """How runs are looked at: the level, rules, and kinds of step that count; the reward that passes."""
 
-    by: str
-    kinds: tuple[str, ...]
-    groups: tuple[Group, ...]
-    left_out: dict[str, int]
+    by: str | None = None
+    kinds: tuple[str, ...] = ()
+    level: Level = Level.DECISIONS
+    rules: Rules = field(default_factory=Rules)
+    threshold: float = 1.0
+
+    @classmethod
+    def of(
+        cls,
+        by: str | None,
+        kinds: Sequence[str],
+        level: Level | str,
+        rules: Rules | None,
+        threshold: float,
+    ) -> Looking:
+        """Raises `UsageError` for an unknown level, and for rules that runs can't be grouped by."""
+        rules = rules or Rules()
+        check_rules(rules)
+        return cls(by, tuple(kinds) or rules.kinds or (), Level.of(level), rules, threshold)
 
     @property
-    def identical(self) -> int:
-        """How many groups took one path in all their runs."""
-        return sum(group.paths == 1 for group in self.groups)
+    def plain(self) -> bool:
+        """Whether values are compared as hashes see them."""
+        return not (self.rules.ignore or self.rules.normalize)
 
     @property
-    def median_divergence(self) -> float | None:
-        """The median of the groups' first divergences, None where no group diverges."""
-        found = [group.first_divergence for group in self.groups if group.first_divergence is not None]
-        return statistics.median(found) if found else None
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON: the groups, `identical` over them, and how paths and first divergences spread."""
-        return {
-            "by": self.by,
-            "kinds": list(self.kinds),
-            "groups": [group.to_dict() for group in self.groups],
-            "identical": self.identical,
-            "paths": _spread(group.paths for group in self.groups),
-            "first_divergence": _spread(group.first_divergence for group in self.groups),
-            "median_first_divergence": self.median_divergence,
-            "left_out": self.left_out,
-        }
+    def stored(self) -> bool | None:
+        """Whether stored tool paths (True) or whole paths (False) say it all; None if neither does."""
+        if self.level is not Level.DECISIONS or not self.plain or self.kinds not in ((), ("tool",)):
+            return None
+        return bool(self.kinds)
 
 
-def _spread(numbers: Iterable[int | None]) -> dict[str, int]:
-    counted = Counter(number for number in numbers if number is not None)
-    return {str(number): counted[number] for number in sorted(counted)}
+@dataclass(slots=True)
+class Collected:
+    """Behaviours by group and path, as they are found."""
 
+    found: dict[str, dict[tuple[bytes, ...], Behaviour]] = field(default_factory=dict)
+    pathless: dict[str, Tally] = field(default_factory=dict)
+    left_out: Counter[str] = field(default_factory=Counter)
+    unread: int = 0
 
-Path = tuple[bytes | None, ...]
-"""The hashes of a run's compared steps; None for a step whose params were erased."""
-
-EVERY_RUN = "all runs"
+    def add(
+        self,
+        key: str | None,
+        steps: tuple[SeenStep, ...] | str,
+        tally: Tally,
+        runs: tuple[str, ...],
+        by: str | None,
+    ) -> None:
+        """Adds runs that were seen so, or the reason for which nothing was seen of them."""
+        if key is None:
+            self.left_out[f"without {by}"] += tally.runs
+            return
+        if isinstance(steps, str):
+            self.left_out[steps] += tally.runs
+            self.pathless[key] = self.pathless.get(key, Tally()) + tally
+            return
+        paths = self.found.setdefault(key, {})
+        path = tuple(step.key for step in steps)
+        known = paths.get(path)
+        if known is None:
+            paths[path] = Behaviour("", steps, tally, runs[:EXAMPLES])
+        else:
+            ids = (*known.runs, *runs)[:EXAMPLES]
+            paths[path] = replace(known, tally=known.tally + tally, runs=ids)
 
 
 def behaviours(
@@ -100,120 +110,217 @@ def behaviours(
     by: str | None = None,
     kinds: Sequence[str] = (),
     runs_per_group: int | None = None,
+    level: Level | str = Level.DECISIONS,
+    rules: Rules | None = None,
+    threshold: float = 1.0,
     store: TraceStore | str | None = None,
     tenant_id: str | None = None,
 ) -> Behaviours:
-    """Says of each group of runs whether all took the same path: by step hashes, of steps of these
-    kinds only where `kinds` is given.
+    """Groups runs by what they did: which paths they took, how often each, and where they part.
 
     A run is a record, or a name that the store knows. They are grouped by a metadata key, by
-    `agent`, `correlation` or `status`, or all together. Left out and counted are runs without the
-    key, without compared steps or with erased ones, groups of one run and, with `runs_per_group`,
-    groups of another size. Raises as `find_run` does.
+    `agent`, `correlation` or `status`, or all together. `kinds`, `level` and `rules` say what counts as
+    the same path, as in `diff_traces`. A run whose metadata has a `reward` passed if that is at least
+    the threshold. Left out and counted are runs without the key, without compared steps or with erased
+    ones, groups of one run and, with `runs_per_group`, groups of another size.
+
+    Raises as `find_run` does, and `UsageError` for a tolerance: what is merely near is no group.
     """
-    records = list(runs)
-    if any(isinstance(run, str) for run in records):
-        tenant = tenant_id or default_tenant()
-        with using(store) as opened:
-            records = [
-                show(opened, run, tenant_id=tenant) if isinstance(run, str) else run for run in records
-            ]
-    entries = [
-        (run.run_id, _key_of(run.to_summary(), run.metadata, by), _path_of_record(run, kinds))
-        for run in records
-        if isinstance(run, TraceRecord)
-    ]
-    return _grouped(entries, by, kinds, runs_per_group)
+    looking = Looking.of(by, kinds, level, rules, threshold)
+    collected = Collected()
+    named: list[TraceRecord | str] = list(runs)
+    tenant = tenant_id or default_tenant()
+    records = [run for run in named if isinstance(run, TraceRecord)]
+    given = {record.run_id: record for record in records}
+    if len(records) == len(named):
+        _collect(records, looking, collected)
+        return _told(grouped(collected, looking, runs_per_group), given.__getitem__, looking)
+    with using(store) as opened:
+
+        def read(run: TraceRecord | str) -> TraceRecord:
+            return show(opened, run, tenant_id=tenant) if isinstance(run, str) else run
+
+        _collect(map(read, named), looking, collected)
+        found = grouped(collected, looking, runs_per_group)
+        return _told(found, lambda run_id: given.get(run_id) or read(run_id), looking)
 
 
 def stored_behaviours(
     store: TraceStore,
     selection: Selection,
     *,
-    by: str | None,
+    by: str | None = None,
     kinds: Sequence[str] = (),
     runs_per_group: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    level: Level | str = Level.DECISIONS,
+    rules: Rules | None = None,
+    threshold: float = 1.0,
+    progress: Progress | None = None,
 ) -> Behaviours:
-    """As `behaviours`, of the selected runs, from the rows that the store keeps: no ledger is read.
+    """As `behaviours`, of the selected runs, counted by the store.
 
-    `progress` is told (done, total) as runs are read.
+    Of the 10,000 most common paths the steps are read, from one run each; of the others only their
+    number is known, and the result says so. Levels `exact` and `outcome` read every run: those take
+    long for many. `progress` is told (done, total) as runs are read.
     """
-    items = list_runs(store, selection)
-    entries = []
+    looking = Looking.of(by, kinds, level, rules, threshold)
+    collected = Collected()
+
+    def read(run_id: str) -> TraceRecord:
+        return store.ledger(run_id, tenant_id=selection.base.tenant_id).record()
+
+    if looking.level in (Level.EXACT, Level.OUTCOME):
+        _collect(_records(store, list_runs(store, selection), progress), looking, collected)
+        return _told(grouped(collected, looking, runs_per_group), read, looking)
+    counts = store.behaviours(
+        selection.queries(),
+        by=by,
+        tool=bool(looking.stored),
+        newest=selection.limit,
+        threshold=threshold,
+        examples=EXAMPLES,
+    )
+    _take(store, selection.base.tenant_id, counts, looking, collected, progress)
+    if counts.erased and looking.stored is None:
+        # A run whose path is broken may still have whole steps of the kinds that count.
+        broken = [item for item in list_runs(store, selection) if item.signature is None]
+        _collect(_records(store, broken, progress), looking, collected)
+    return _told(grouped(collected, looking, runs_per_group), read, looking)
+
+
+def _told(found: Behaviours, read: Callable[[str], TraceRecord], looking: Looking) -> Behaviours:
+    """The result, with the params in which branches differ where it is about one group."""
+    if looking.by is not None or looking.level in (Level.EXACT, Level.OUTCOME):
+        return found
+    records: dict[str, TraceRecord] = {}
+
+    def params_of(run_id: str, index: int) -> Any:
+        if run_id not in records:
+            records[run_id] = read(run_id)
+        compared = [
+            step for step in records[run_id].steps if not looking.kinds or kind_of(step) in looking.kinds
+        ]
+        return compared[index].params
+
+    return replace(found, groups=tuple(group.with_differences(params_of) for group in found.groups))
+
+
+# --- records --------------------------------------------------------------------------
+
+
+def _records(store: TraceStore, items: Sequence[RunItem], progress: Progress | None) -> Iterator[TraceRecord]:
     for number, item in enumerate(items):
         if progress is not None:
             progress(number, len(items))
         summary = item.summary
-        rows = store.steps(summary.run_id, tenant_id=summary.tenant_id)
-        path = tuple(row.determinism_hash for row in rows if not kinds or row.kind in kinds)
-        entries.append((summary.run_id, _key_of(summary, item.metadata, by), path))
-    return _grouped(entries, by, kinds, runs_per_group)
+        yield store.ledger(summary.run_id, tenant_id=summary.tenant_id).record()
 
 
-def _path_of_record(record: TraceRecord, kinds: Sequence[str]) -> Path:
-    return tuple(
-        None if isinstance(step.params, Erased) else bytes.fromhex(step.determinism_hash())
-        for step in record.steps
-        if not kinds or (step.context.kind if step.context else "tool") in kinds
-    )
+def _collect(records: Iterable[TraceRecord], looking: Looking, collected: Collected) -> None:
+    for record in records:
+        summary = record.to_summary()
+        tally = tally_of(
+            summary.status,
+            record.metadata,
+            cost_cents=summary.total_cost_cents,
+            duration_ms=summary.total_duration_ms,
+            threshold=looking.threshold,
+        )
+        steps = seen(record, level=looking.level, rules=looking.rules, kinds=looking.kinds)
+        collected.add(
+            _key_of(summary, record.metadata, looking.by), steps, tally, (record.run_id,), looking.by
+        )
 
 
-def _key_of(summary: TraceSummary, metadata: Mapping[str, Any], by: str | None) -> str | None:
+def _key_of(summary: TraceSummary, metadata: Any, by: str | None) -> str | None:
     if by is None:
         return EVERY_RUN
-    if by in ("agent", "correlation", "status"):
-        known = {"agent": summary.agent_id, "correlation": summary.correlation_id, "status": summary.status}
-        return known[by]
-    value = metadata.get(by)
+    value = getattr(summary, _FIELDS[by]) if by in _FIELDS else metadata.get(by)
     return None if value is None or isinstance(value, dict | list) else str(value)
 
 
-def _grouped(
-    entries: Iterable[tuple[str, str | None, Path]],
-    by: str | None,
-    kinds: Sequence[str],
-    runs_per_group: int | None,
-) -> Behaviours:
-    by_key: dict[str, list[tuple[str, Path]]] = {}
-    left_out: Counter[str] = Counter()
-    for run_id, key, path in entries:
+# --- rows of a store ------------------------------------------------------------------
+
+
+def _take(
+    store: TraceStore,
+    tenant: str,
+    counts: PathCounts,
+    looking: Looking,
+    collected: Collected,
+    progress: Progress | None,
+) -> None:
+    """Adds what the store counted; the steps of each path are read once."""
+    if counts.without_key:
+        collected.left_out[f"without {looking.by}"] += counts.without_key
+    read = _Reader(store, tenant, looking, counts.rows, progress)
+    for row in counts.rows:
+        steps = read.steps_of(row)
+        collected.unread += steps is None
+        key = EVERY_RUN if row.key is None else row.key
+        # Of a path that is not read its end says that it is another one.
+        unread = (SeenStep(bytes.fromhex(row.signature), "", "", ""),)
+        collected.add(key, unread if steps is None else steps, _tally(row), row.examples, looking.by)
+    if counts.empty:
+        collected.left_out[NOTHING] += counts.empty
+    if counts.erased and looking.stored is not None:
+        collected.left_out[ERASED] += counts.erased
+    for row in counts.pathless:
+        key = EVERY_RUN if row.key is None else row.key
+        collected.pathless[key] = collected.pathless.get(key, Tally()) + _tally(row)
+
+
+def _tally(row: PathCount) -> Tally:
+    return Tally(row.runs, row.completed, row.failed, row.judged, row.passed, row.cost_cents, row.duration_ms)
+
+
+class _Reader:
+    """Reads the steps of each distinct path once, from the newest run that took it."""
+
+    def __init__(
+        self,
+        store: TraceStore,
+        tenant: str,
+        looking: Looking,
+        rows: Sequence[PathCount],
+        progress: Progress | None,
+    ) -> None:
+        self._store, self._tenant, self._looking, self._progress = store, tenant, looking, progress
+        counted: Counter[str] = Counter()
+        for row in rows:
+            counted[row.signature] += row.runs
+        common = sorted(counted, key=lambda signature: (-counted[signature], signature))
+        # What must be merged by other than the stored path can't be counted unread.
+        self._wanted = set(common[:READ_AT_MOST] if looking.stored is not None else common)
+        self._known: dict[str, tuple[SeenStep, ...] | str] = {}
+
+    def steps_of(self, row: PathCount) -> tuple[SeenStep, ...] | str | None:
+        """What is seen of the runs of this path, or why nothing is; None for a path that is not read."""
+        if row.signature not in self._wanted:
+            return None
+        known = self._known.get(row.signature)
+        if known is None:
+            if self._progress is not None:
+                self._progress(len(self._known), len(self._wanted))
+            known = self._known[row.signature] = self._read(row.examples[0])
+        return known
+
+    def _read(self, run_id: str) -> tuple[SeenStep, ...] | str:
+        looking = self._looking
+        if not looking.plain:
+            record = self._store.ledger(run_id, tenant_id=self._tenant).record()
+            return seen(record, level=looking.level, rules=looking.rules, kinds=looking.kinds)
+        rows = self._store.steps(run_id, tenant_id=self._tenant)
+        return _seen_rows(rows, looking.level, looking.kinds)
+
+
+def _seen_rows(rows: Iterable[StepRow], level: Level, kinds: Collection[str]) -> tuple[SeenStep, ...] | str:
+    steps = []
+    for row in rows:
+        if kinds and row.kind not in kinds:
+            continue
+        key = key_of_step(level, row.skill_name, row.status, row.determinism_hash)
         if key is None:
-            left_out[f"without {by}"] += 1
-        elif not path:
-            left_out["without a compared step"] += 1
-        elif None in path:
-            left_out["with erased steps"] += 1
-        else:
-            by_key.setdefault(key, []).append((run_id, path))
-    groups = []
-    for key in sorted(by_key, key=_natural):
-        runs = by_key[key]
-        if len(runs) < 2 or (runs_per_group is not None and len(runs) != runs_per_group):
-            left_out["in groups of another size"] += len(runs)
-        else:
-            groups.append(_group(key, runs))
-    return Behaviours(by or "", tuple(kinds), tuple(groups), dict(left_out))
-
-
-def _group(key: str, runs: list[tuple[str, Path]]) -> Group:
-    by_path: dict[Path, list[str]] = {}
-    for run_id, path in runs:
-        by_path.setdefault(path, []).append(run_id)
-    variants = sorted(by_path.values(), key=lambda ids: (-len(ids), ids))
-    return Group(key, tuple(map(tuple, variants)), _first_divergence(set(by_path)))
-
-
-def _first_divergence(paths: set[Path]) -> int | None:
-    if len(paths) < 2:
-        return None
-    longest = max(map(len, paths))
-    for index in range(longest):
-        if len({path[index] if index < len(path) else None for path in paths}) > 1:
-            return index
-    return longest
-
-
-def _natural(key: str) -> tuple[int, float, str]:
-    """Numbers as numbers, and before other texts."""
-    return (0, float(key), key) if key.isdecimal() else (1, 0.0, key)
+            return ERASED
+        steps.append(SeenStep(key, row.skill_name, row.kind, row.status))
+    return tuple(steps) or NOTHING

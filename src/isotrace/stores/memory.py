@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import threading
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from isotrace import ledger as ledgers
 from isotrace.clock import SYSTEM, Clock
-from isotrace.contracts import Page, RunItem, RunQuery, Scalar, Tombstone
+from isotrace.contracts import Page, PathCount, PathCounts, RunItem, RunQuery, Scalar, Tombstone
 from isotrace.errors import AmbiguousRunError, ConflictError, RunNotFoundError, StoreError
 from isotrace.events import datetime_of, microseconds_of
 from isotrace.hashing import path_start
 from isotrace.ledger import Ledger, Projection, SealedRun, StepRow
-from isotrace.stores.queries import Cursors, check_query
+from isotrace.models import META_REWARD
+from isotrace.stores.queries import FIELDS, Cursors, check_grouping, check_query, in_order, key_text
 
 ValueKey = tuple[int, str]
 
@@ -149,6 +152,40 @@ class MemoryStore:
         with self._lock:
             return len(self._matching(query))
 
+    def behaviours(
+        self,
+        queries: Sequence[RunQuery],
+        *,
+        by: str | None = None,
+        tool: bool = False,
+        newest: int | None = None,
+        threshold: float = 1.0,
+        examples: int = 100,
+    ) -> PathCounts:
+        check_grouping(queries, by, newest, threshold, examples)
+        with self._lock:
+            self._check_open()
+            matching = {kept.position: kept for query in queries for kept in self._matching(query)}
+            chosen = [matching[position] for position in sorted(matching, reverse=True)][:newest]
+            paths: dict[tuple[str | None, str], list[SealedRun]] = {}
+            pathless: dict[tuple[str | None, str], list[SealedRun]] = {}
+            left_out: Counter[str] = Counter()
+            for run in (kept.run for kept in chosen):
+                key = None if by is None else _group_key(run.projection, by)
+                path = run.projection.tool_signature if tool else run.projection.signature
+                if by is not None and key is None:
+                    left_out["without_key"] += 1
+                elif path is None or path == path_start().hex():
+                    left_out["erased" if path is None else "empty"] += 1
+                    pathless.setdefault((key, ""), []).append(run)
+                else:
+                    paths.setdefault((key, path), []).append(run)
+            rows, rest = (
+                in_order(_counted(*path, runs, threshold, examples) for path, runs in one.items())
+                for one in (paths, pathless)
+            )
+            return PathCounts(rows, rest, **left_out)
+
     def _matching(self, query: RunQuery) -> list[Kept]:
         self._check_open()
         found = [kept for kept in self._kept.values() if matches(kept.run, query)]
@@ -181,6 +218,33 @@ class MemoryStore:
         with self._lock:
             self._closed = True
             self._kept.clear()
+
+
+def _group_key(projection: Projection, by: str) -> str | None:
+    if by in FIELDS:
+        return key_text(getattr(projection.summary, FIELDS[by]))
+    return key_text(projection.metadata.get(by))
+
+
+def _counted(
+    key: str | None, signature: str, runs: Sequence[SealedRun], threshold: float, examples: int
+) -> PathCount:
+    """Sums over runs, given newest first."""
+    summaries = [run.projection.summary for run in runs]
+    rewards = [run.projection.metadata.get(META_REWARD) for run in runs]
+    judged = [reward for reward in rewards if isinstance(reward, int | float)]
+    return PathCount(
+        key,
+        signature,
+        len(runs),
+        sum(summary.status == "completed" for summary in summaries),
+        sum(summary.status == "failed" for summary in summaries),
+        len(judged),
+        sum(reward >= threshold for reward in judged),
+        math.fsum(summary.total_cost_cents for summary in summaries),
+        math.fsum(summary.total_duration_ms for summary in summaries),
+        tuple(run.run_id for run in runs[:examples]),
+    )
 
 
 def matches(run: SealedRun, query: RunQuery) -> bool:

@@ -7,12 +7,13 @@ import binascii
 import hashlib
 import math
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
 from isotrace.canonical import MAX_INT, value_bytes
-from isotrace.contracts import RunQuery
+from isotrace.contracts import PathCount, RunQuery
 from isotrace.errors import QueryError
 from isotrace.events import microseconds_of
 
@@ -50,6 +51,38 @@ def check_query(query: RunQuery) -> None:
     for key, value in query.metadata.items():
         if not is_text(key) or not (isinstance(value, bool | None) or _is_number(value) or is_text(value)):
             raise _wrong("metadata", "a string, number, bool or None under each key", {key: value})
+
+
+FIELDS = {"agent": "agent_id", "correlation": "correlation_id", "status": "status"}
+"""What runs are grouped by beside their metadata, and the field of a summary that it is."""
+
+
+def check_grouping(
+    queries: Sequence[RunQuery], by: str | None, newest: int | None, threshold: float, examples: int
+) -> None:
+    """Raises `QueryError` for what `TraceStore.behaviours` can't serve."""
+    for query in queries:
+        check_query(query)
+        if query.tenant_id != queries[0].tenant_id:
+            raise _wrong("tenant_id", f"one tenant, {queries[0].tenant_id}", query.tenant_id)
+    if by is not None and not is_text(by):
+        raise _wrong("by", "a field or a metadata key", by)
+    if newest is not None and (type(newest) is not int or newest < 1):
+        raise _wrong("newest", "at least 1", newest)
+    if type(examples) is not int or examples < 1:
+        raise _wrong("examples", "at least 1", examples)
+    if not _is_number(threshold):
+        raise _wrong("threshold", "a finite number", threshold)
+
+
+def key_text(value: Any) -> str | None:
+    """The key of a run's group, from the value it is grouped by; None where it has none."""
+    return None if value is None or isinstance(value, dict | list) else str(value)
+
+
+def in_order(rows: Iterable[PathCount]) -> tuple[PathCount, ...]:
+    """Rows as `TraceStore.behaviours` gives them: by key, the most runs first."""
+    return tuple(sorted(rows, key=lambda row: (row.key or "", -row.runs, row.signature)))
 
 
 def _is_number(value: Any) -> bool:

@@ -16,7 +16,7 @@ import apsw
 
 from isotrace import ledger as ledgers
 from isotrace.clock import SYSTEM, Clock
-from isotrace.contracts import Page, RunItem, RunQuery, Tombstone
+from isotrace.contracts import Page, PathCounts, RunItem, RunQuery, Tombstone
 from isotrace.errors import (
     AmbiguousRunError,
     ConflictError,
@@ -29,10 +29,11 @@ from isotrace.hashing import path_start
 from isotrace.ledger import Ledger, SealedRun, StepRow
 from isotrace.stores.assembly import blocks_of
 from isotrace.stores.blocks import VALUES, Packer, ValueKey, read_values
-from isotrace.stores.queries import Cursors, check_query, is_text
+from isotrace.stores.queries import Cursors, check_grouping, check_query, is_text
 from isotrace.stores.sqlite_erase import erase_values, project_again
+from isotrace.stores.sqlite_paths import count_paths
 from isotrace.stores.sqlite_pool import Pool, rows, scalar, transaction
-from isotrace.stores.sqlite_query import count, find
+from isotrace.stores.sqlite_query import choose, count, find
 from isotrace.stores.sqlite_rows import (
     ITEM_COLUMNS,
     MAX_STEPS,
@@ -328,6 +329,29 @@ class SqliteStore:
                 return 0
             with transaction(con, "DEFERRED"):
                 return count(con, tenant, query)
+
+    def behaviours(
+        self,
+        queries: Sequence[RunQuery],
+        *,
+        by: str | None = None,
+        tool: bool = False,
+        newest: int | None = None,
+        threshold: float = 1.0,
+        examples: int = 100,
+    ) -> PathCounts:
+        check_grouping(queries, by, newest, threshold, examples)
+        with self._pool.borrow() as con:
+            tenant = self._names.find(con, queries[0].tenant_id) if queries else None
+            if tenant is None:
+                return PathCounts(())
+            with transaction(con, "DEFERRED"):
+                chosen = choose(con, tenant, queries, newest)
+                return (
+                    PathCounts(())
+                    if chosen is None
+                    else count_paths(con, chosen, by, tool, threshold, examples)
+                )
 
     def resolve(self, prefix: str, *, tenant_id: str) -> str:
         if not (is_text(prefix) and is_text(tenant_id)):

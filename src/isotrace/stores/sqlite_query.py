@@ -8,8 +8,9 @@ beside it. SQLite's own planner can't know: its statistics are of the past, and 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import apsw
 
@@ -21,6 +22,8 @@ from isotrace.stores.sqlite_terms import Term, terms_asked
 
 # Beyond so many runs a filter is "common", and it does not matter how common.
 _COUNTED = 1000
+# SQLite's own limit on a LIMIT.
+_MOST = 2**63 - 1
 
 _COUNT_TERM = """
 SELECT count(*) FROM (
@@ -75,9 +78,46 @@ def count(con: apsw.Connection, tenant: int, query: RunQuery) -> int:
     if plan is None:
         return 0
     conditions = " AND ".join(plan.conditions)
-    source = plan.source if "r." in conditions else plan.driver
+    source = plan.source if _needs_run(plan) else plan.driver
     statement = f"SELECT count(*) FROM {source} WHERE {conditions}"  # noqa: S608  # as above
     return int(scalar(con, statement, *plan.values))
+
+
+class Chosen(NamedTuple):
+    """Runs as a FROM clause in which `r` is their table, the condition on them, and what is bound to it."""
+
+    source: str
+    condition: str
+    values: list[Any]
+
+
+def choose(
+    con: apsw.Connection, tenant: int, queries: Sequence[RunQuery], newest: int | None
+) -> Chosen | None:
+    """The runs that any of the queries matches, the newest of them if so asked; None where there are none."""
+    plans = [plan for query in queries if (plan := _plan(con, tenant, query)) is not None]
+    if not plans:
+        return None
+    if len(plans) == 1 and newest is None:
+        plan = plans[0]
+        if plan.conditions == ["r.tenant = ?"]:
+            # All runs of a tenant: the index would only be a way round to each row of the table.
+            return Chosen("runs AS r NOT INDEXED", plan.conditions[0], plan.values)
+        return Chosen(plan.source, " AND ".join(plan.conditions), plan.values)
+    union = " UNION ".join(
+        f"SELECT {plan.order} AS pk FROM {plan.source if _needs_run(plan) else plan.driver}"  # noqa: S608  # constants
+        f" WHERE {' AND '.join(plan.conditions)}"
+        for plan in plans
+    )
+    values = [value for plan in plans for value in plan.values]
+    if newest is not None:
+        union = f"{union} ORDER BY pk DESC LIMIT ?"
+        values.append(min(newest, _MOST))
+    return Chosen(f"({union}) AS chosen CROSS JOIN runs AS r ON r.pk = chosen.pk", "TRUE", values)
+
+
+def _needs_run(plan: _Plan) -> bool:
+    return any("r." in condition for condition in plan.conditions)
 
 
 def _plan(con: apsw.Connection, tenant: int, query: RunQuery) -> _Plan | None:

@@ -16,7 +16,7 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
-from isotrace.contracts import RunQuery, TraceStore
+from isotrace.contracts import PathCounts, RunQuery, TraceStore
 from isotrace.errors import IsotraceError
 from isotrace.events import datetime_of
 from isotrace.ledger import SealedRun
@@ -28,6 +28,7 @@ _RUN_IDS = st.sampled_from(["a", "ab", "abc", "b", "ba", "c", "é"])
 _AGENTS = st.sampled_from([None, "support", "billing"])
 _STATUSES = st.sampled_from(["completed", "failed", "aborted"])
 _SKILLS = st.sampled_from(["chat", "search", "pay"])
+_KEYS = st.sampled_from(["k", "l", "reward", 'odd "key"'])
 _SCALARS = st.sampled_from([13, "13", 13.0, "13.0", 1.5, "1.5", True, "true", None, "null", "x", "", "1.50"])
 _HOURS = st.integers(0, 3)
 _PLAIN = st.recursive(
@@ -58,7 +59,7 @@ def sealed_runs(draw: st.DrawFn) -> SealedRun:
         agent_id=draw(_AGENTS),
         correlation_id=draw(st.sampled_from(["c1", "c2"])),
         steps=steps,
-        metadata=draw(st.dictionaries(st.sampled_from(["k", "l"]), _SCALARS | _PLAIN, max_size=2)),
+        metadata=draw(st.dictionaries(_KEYS, _SCALARS | _PLAIN, max_size=3)),
         violations=draw(st.lists(breaches, max_size=2)),
         status=draw(_STATUSES),
         started_us=START_US + draw(_HOURS) * 3_600_000_000,
@@ -161,6 +162,22 @@ class StoreMachine(RuleBasedStateMachine):
     def count(self, query: RunQuery) -> None:
         self.both(lambda store: store.count(query))
 
+    @rule(
+        queries=st.lists(run_queries(), max_size=2),
+        by=st.none() | st.sampled_from(["agent", "correlation", "status", "k", "l", "m", 'odd "key"']),
+        tool=st.booleans(),
+        newest=st.none() | st.integers(0, 4),
+        examples=st.integers(1, 3),
+    )
+    def behaviours(
+        self, queries: list[RunQuery], by: str | None, tool: bool, newest: int | None, examples: int
+    ) -> None:
+        self.both(
+            lambda store: _rounded(
+                store.behaviours(queries, by=by, tool=tool, newest=newest, examples=examples)
+            )
+        )
+
     @rule(query=run_queries(), late=st.none() | sealed_runs())
     def page_through(self, query: RunQuery, late: SealedRun | None) -> None:
         ours = theirs = query
@@ -192,6 +209,15 @@ class StoreMachine(RuleBasedStateMachine):
         before = self.store
         before.close()
         self.store = open_again(before)
+
+
+def _rounded(counts: PathCounts) -> PathCounts:
+    """Sums are exact to within rounding only."""
+    rows = tuple(
+        replace(row, cost_cents=float(f"{row.cost_cents:.9g}"), duration_ms=float(f"{row.duration_ms:.9g}"))
+        for row in counts.rows
+    )
+    return replace(counts, rows=rows)
 
 
 def _answer(ask: Callable[[TraceStore], Any], store: TraceStore) -> Any:

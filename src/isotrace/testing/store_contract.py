@@ -20,13 +20,14 @@ from typing import Any
 import pytest
 
 from isotrace.contracts import RunQuery, TraceStore
+from isotrace.testing.contract_counting import CountingContract
 from isotrace.testing.contract_erasing import ErasingContract, erase
 from isotrace.testing.contract_finding import FindingContract, fill, found
 from isotrace.testing.contract_keeping import KeepingContract, T, assert_kept, rich_run
 from isotrace.testing.runs import make_run
 
 
-class StoreContract(KeepingContract, FindingContract, ErasingContract, ABC):
+class StoreContract(KeepingContract, FindingContract, CountingContract, ErasingContract, ABC):
     """The suite. Each test gets a store of its own, fresh and empty."""
 
     @abstractmethod

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import click
 
 from isotrace.cli.face import Face, with_face
-from isotrace.cli.options import kind_option, with_query
+from isotrace.cli.options import with_looking, with_query
+from isotrace.compare import Rules
+from isotrace.models import META_TASK
 from isotrace.operations import Selection, stored_behaviours
 
 
 @click.command("behaviours")
+@click.option("--task", metavar="ID", help="Runs of this task: the same as task=ID.")
 @click.option(
     "--by",
-    required=True,
     metavar="KEY",
     help="Group by this metadata key (task, model, …), or by agent, correlation or status.",
 )
-@kind_option
+@with_looking
 @click.option(
     "--runs",
     "runs_per_group",
@@ -30,26 +33,32 @@ from isotrace.operations import Selection, stored_behaviours
 @with_face
 def command(
     face: Face,
-    by: str,
-    kinds: tuple[str, ...],
+    task: str | None,
+    by: str | None,
+    level: str,
+    rules: Rules,
     runs_per_group: int | None,
     select: Callable[[str], Selection],
 ) -> None:
-    """Group runs and say which groups always took the same path.
+    """Say how deterministic runs are: which paths they took, how often, and where they part.
 
     Which runs: all, or those that fit terms such as agent=support status=failed since=2d. A key that is no
     field is one of the metadata; the same key again means: or that one.
 
-    For each group: how many runs, how many distinct paths among them, and the index of the first
-    step (of the chosen kinds) at which not all of them agree. With --json: groups, identical, and
-    how paths and first divergences spread.
+    Without --by the runs are one group: its numbers, the tree of its paths, and the steps at which its runs
+    part. With --by: for each group how many runs, how many distinct paths, the index of the first step (of
+    the chosen kinds) at which not all of them agree, and how often two of them do. Levels exact and outcome
+    read every run. With --json: groups, and over them identical, agreement and pass_k.
     """
+    from isotrace.report.terminal.behaviours import print_behaviours
     from isotrace.report.terminal.console import make_console, progress
-    from isotrace.report.terminal.tables import print_behaviours
 
+    selection = select(face.tenant)
+    if task is not None:
+        selection = replace(selection, metadata={**selection.metadata, META_TASK: [task]})
     with face.store() as store, progress("reading runs") as bar:
         found = stored_behaviours(
-            store, select(face.tenant), by=by, kinds=kinds, runs_per_group=runs_per_group, progress=bar
+            store, selection, by=by, level=level, rules=rules, runs_per_group=runs_per_group, progress=bar
         )
     if face.json:
         face.print_json(found.to_dict())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -10,7 +10,7 @@ from rich.text import Text
 
 from isotrace.contracts import RunItem
 from isotrace.models import META_MODEL, META_REWARD, META_TASK, META_TIME, META_TRIAL
-from isotrace.operations import Behaviours, Check, Group
+from isotrace.operations import Check
 from isotrace.report.figures import cost, duration, moment, short_id
 from isotrace.report.safe import plain
 from isotrace.report.terminal.console import STATUS_STYLES, glyphs_of, is_page, print_row, safe, say
@@ -117,65 +117,6 @@ def _elapsed_ms(item: RunItem) -> float:
     if summary.completed_at is None:
         return summary.total_duration_ms
     return (summary.completed_at - summary.started_at).total_seconds() * 1000
-
-
-def print_behaviours(console: Console, found: Behaviours) -> None:
-    """The groups, and below them how they spread."""
-    groups = found.groups
-    key_width = max(console.width - 40, 12) if is_page(console) else None
-    tick = glyphs_of(console).statuses["success"]
-    columns = [
-        Column(found.by.upper(), 0, [safe(group.key, key_width) for group in groups]),
-        Column("RUNS", 0, [Text(str(group.runs)) for group in groups], right=True),
-        Column("PATHS", 0, [_paths_cell(group, tick) for group in groups], right=True),
-        Column("FIRST DIVERGENCE", 0, [_parted_cell(group) for group in groups]),
-    ]
-    if groups:
-        print_columns(console, columns)
-        console.print()
-    for line in _spread_lines(found):
-        say(console, line)
-
-
-def _paths_cell(group: Group, tick: str) -> Text:
-    if group.paths == 1:
-        return Text(f"{tick} 1", style="green")
-    return Text(str(group.paths), style="red")
-
-
-def _parted_cell(group: Group) -> Text:
-    return Text("" if group.first_divergence is None else f"at step {group.first_divergence}")
-
-
-def _spread_lines(found: Behaviours) -> list[Text]:
-    data = found.to_dict()
-    total = len(found.groups)
-    what = f"{'/'.join(found.kinds)} steps" if found.kinds else "steps"
-    lines = [
-        Text(f"{found.identical} of {total} groups took one path in all their runs ({what})", style="bold")
-        if total
-        else Text("no group of two or more runs to compare", style="yellow")
-    ]
-    if total:
-        lines.append(Text(f"  paths in a group: {_counted(data['paths'])}", style="dim"))
-    if found.median_divergence is not None:
-        spread = _counted(data["first_divergence"])
-        lines.append(
-            Text(f"  first divergence at step: {spread}; median {found.median_divergence:g}", style="dim")
-        )
-    if found.left_out:
-        left = ", ".join(f"{count} {reason}" for reason, count in found.left_out.items())
-        lines.append(safe(f"  runs left out: {left}", style="yellow"))
-    return lines
-
-
-_COUNTED = 12
-
-
-def _counted(spread: Mapping[str, int]) -> str:
-    """`1 (4 groups), 2 (1 group)`, the first twelve."""
-    parts = [f"{number} ({count} group{'' if count == 1 else 's'})" for number, count in spread.items()]
-    return ", ".join(parts[:_COUNTED]) + (", …" if len(parts) > _COUNTED else "")
 
 
 def print_checks(console: Console, checks: Sequence[Check]) -> None:

@@ -6,10 +6,10 @@ to the contract adds the store that breaks it here.
 
 from __future__ import annotations
 
-from isotrace.testing.mutants import erasing, finding, keeping
+from isotrace.testing.mutants import counting, erasing, finding, keeping
 from isotrace.testing.mutants.base import Mutant
 
-__all__ = ["MUTANTS", "Mutant", "erasing", "finding", "keeping"]
+__all__ = ["MUTANTS", "Mutant", "counting", "erasing", "finding", "keeping"]
 
 
 def _mutants(cls: type[Mutant]) -> list[type[Mutant]]:
