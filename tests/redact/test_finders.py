@@ -25,6 +25,8 @@ KEYED = Redaction([*BUILT_IN, "pattern:order", "keys:login", "place:query"], RUL
 FOUND = [
     ("email", "mail alice@example.com.", "mail [email]."),
     ("email", "<bob.o-x+tag@mail.example.co.uk>", "<[email]>"),
+    ("email", "/x?to=ann%40example.com&n=1", "/x?to=[email]&n=1"),
+    ("card", "/x?n=4111+1111+1111+1111", "/x?n=[card]"),
     ("email", "jörg@münchen.example", "[email]"),
     ("email", '{"a":"line\\nann@x.org"}', '{"a":"line\\n[email]"}'),
     ("phone", "call +49 30 901820 now", "call [phone] now"),

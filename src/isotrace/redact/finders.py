@@ -93,7 +93,7 @@ def _is_basic(text: str) -> bool:
 
 # --- people -----------------------------------------------------------------------------
 
-_EMAIL = rf"([{_LETTER}0-9._%+\-]+@(?:[{_LETTER}0-9\-]+\.)+[{_LETTER}]+)"
+_EMAIL = rf"([{_LETTER}0-9._%+\-]+(?:@|%40)(?:[{_LETTER}0-9\-]+\.)+[{_LETTER}]+)"
 _FILES = frozenset(
     ["css", "csv", "gif", "html", "ico", "jpeg", "jpg", "js", "json", "md", "pdf", "png", "py"]
 )
@@ -101,8 +101,8 @@ _FILES |= {"svg", "toml", "ts", "txt", "webp", "xml", "yaml", "yml", "zip"}
 
 
 def email(text: str) -> Iterator[Span]:
-    """Addresses of mail. Not files such as `icon@2x.png`, nor `git@` of a repository."""
-    if "@" not in text:
+    """Addresses of mail, in a URL too. Not files such as `icon@2x.png`, nor `git@` of a repository."""
+    if "@" not in text and "%40" not in text:
         return
     for start, end in _spans(_EMAIL, text):
         top = text[text.rfind(".", start, end) + 1 : end].lower()
@@ -139,7 +139,7 @@ def ssn(text: str) -> Iterator[Span]:
 
 # --- money ------------------------------------------------------------------------------
 
-_CARD = r"(?:^|[^0-9A-Za-z_.+])((?:[3-6]\d{3}|2[2-7]\d\d)[ -]?\d\d)"
+_CARD = r"(?:^|[^0-9A-Za-z_.])((?:[3-6]\d{3}|2[2-7]\d\d)[ +-]?\d\d)"
 _CARD_LENGTHS: Final = (19, 16, 15, 14, 13)
 
 
@@ -158,7 +158,8 @@ def card(text: str) -> Iterator[Span]:
 
 
 def _digits(text: str, start: int) -> tuple[str, list[int]]:
-    """At most 19 digits from here, single blanks and hyphens between them left out; the end of each."""
+    """At most 19 digits from here, single blanks (in a URL `+`) and hyphens between them left out; the end of
+    each."""
     digits, ends = "", list[int]()
     place = start
     while place < len(text) and len(digits) < 19:
@@ -166,7 +167,7 @@ def _digits(text: str, start: int) -> tuple[str, list[int]]:
         if "0" <= letter <= "9":
             digits += letter
             ends.append(place + 1)
-        elif letter not in " -" or text[place - 1] in " -":
+        elif letter not in " +-" or text[place - 1] in " +-":
             break
         place += 1
     return digits, ends
