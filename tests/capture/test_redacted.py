@@ -42,7 +42,16 @@ def ask(client: httpx.Client, server: Server) -> list[Any]:
 
 
 def stream(sdk: openai.OpenAI, server: Server) -> list[str]:
-    server.words = ["Write to ali", "ce.canary@exam", "ple.com or ", "4111 1111", " 1111 1111", ", with sk-pro", "j-c4n4ryc4n4ryc4n4ry", "!"]
+    server.words = [
+        "Write to ali",
+        "ce.canary@exam",
+        "ple.com or ",
+        "4111 1111",
+        " 1111 1111",
+        ", with sk-pro",
+        "j-c4n4ryc4n4ryc4n4ry",
+        "!",
+    ]
     messages: list[Any] = [{"role": "user", "content": f"where is {MAIL}?"}]
     pieces = sdk.chat.completions.create(model="gpt-x", messages=messages, stream=True)
     said = "".join(piece.choices[0].delta.content or "" for piece in pieces)

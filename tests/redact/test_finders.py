@@ -37,6 +37,7 @@ FOUND = [
     ("iban", "to DE89 3704 0044 0532 0130 00 please", "to [iban] please"),
     ("iban", "GB29NWBK60161331926819", "[iban]"),
     ("ip", "from 10.1.2.3:80 and 2001:db8::17", "from [ip]:80 and [ip]"),
+    ("ip", "fe80::1%eth0", "[ip]%eth0"),
     ("ssn", "SSN 078-05-1120.", "SSN [ssn]."),
     ("secrets", "key sk-proj-abc123def456ghi789!", "key [secrets]!"),
     ("secrets", "ghp_16C7e42F292c6912E7710c838347Ae178B4a", "[secrets]"),
@@ -56,15 +57,15 @@ FOUND = [
 ]
 
 LEFT = [
-    ("email", "git@github.com:a/b.git, icon@2x.png, pkg@1.2.3, a @ b.c"),
+    ("email", "git@github.com:a/b.git, icon@2x.png, pkg@1.2.3, a @ b.c, 12-@pytest.fixture"),
     ("phone", "5551234567, 2024-01-15, 1700000000, order 123-456-7890, 12.34.56"),
     ("card", "4111 1111 1111 1112, 1700000000000, 0000000000000000, 4111111111111111x"),
     ("iban", "DE89 3704 0044 0532 0130 01, GB29, AB12CDEF"),
-    ("ip", "127.0.0.1, ::1, 1.2.3.4.5, 999.1.1.1, 12:34:56, v1.2.3.4, std::map"),
+    ("ip", "127.0.0.1, ::1, 2.0.0.0, [1::2], [::2], 1.2.3.4.5, 999.1.1.1, 12:34:56, v1.2.3.4, std::map"),
     ("ssn", "000-12-3456, 666-12-3456, 912-12-3456, 123-00-4567, 123-45-0000, 1123-45-6789"),
     (
         "secrets",
-        "sk-learn-and-some-more-words, basic test, bearer of good news everywhere, https://x.y/z:1@2",
+        "eyJhIjoxMjM0NTY3ODkwfQ, sk-learn-and-some-more-words, basic test, bearer of good news everywhere, https://x.y/z:1@2",
     ),
 ]
 

@@ -64,8 +64,9 @@ _CONNECTION = r"(?i:(?:^|;)\s*(?:password|pwd|accountkey|sharedaccesskey)\s*=\s*
 def secrets(text: str) -> Iterator[Span]:
     """Tokens of known services, private keys, JWTs, values of `Authorization`, passwords in addresses."""
     for start, end in _spans(_TOKEN, text):
-        # Words that are joined by hyphens are no token.
-        if any(letter.isdigit() for letter in text[start:end]):
+        # Words that are joined by hyphens are no token, and JSON in base64 alone is none either.
+        part = text[start:end]
+        if any(letter.isdigit() for letter in part) and ("." in part or not part.startswith("eyJ")):
             yield start, end
     if "-----BEGIN" in text:
         yield from _spans(_PEM, text)
@@ -93,7 +94,7 @@ def _is_basic(text: str) -> bool:
 
 # --- people -----------------------------------------------------------------------------
 
-_EMAIL = rf"([{_LETTER}0-9._%+\-]+(?:@|%40)(?:[{_LETTER}0-9\-]+\.)+[{_LETTER}]+)"
+_EMAIL = rf"([{_LETTER}0-9._%+\-]*[{_LETTER}0-9_+](?:@|%40)(?:[{_LETTER}0-9\-]+\.)+[{_LETTER}]+)"
 _FILES = frozenset(
     ["css", "csv", "gif", "html", "ico", "jpeg", "jpg", "js", "json", "md", "pdf", "png", "py"]
 )
@@ -244,7 +245,8 @@ _IP6 = r"(?:^|[^0-9A-Za-z_:.])([0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,8}(?:\.\d
 
 
 def ip(text: str) -> Iterator[Span]:
-    """Addresses of machines, of version 4 and 6. Not those that name no machine: loopback, unspecified."""
+    """Addresses of machines, of version 4 and 6. Not those that name no machine (loopback, unspecified, whole
+    networks), nor what rather is a number of a version or a slice (`2.0.0.0`, `1::2`)."""
     for pattern, mark, marks in ((_IP4, ".", "-."), (_IP6, ":", ":.")):
         if mark not in text:
             continue
@@ -253,8 +255,15 @@ def ip(text: str) -> Iterator[Span]:
                 found = ipaddress.ip_address(text[start:end])
             except ValueError:
                 continue
-            if not (found.is_loopback or found.is_unspecified or _goes_on(text, end, marks)):
+            names_none = found.is_loopback or found.is_unspecified or not _is_machine(text[start:end], found)
+            if not (names_none or _goes_on(text, end, marks)):
                 yield start, end
+
+
+def _is_machine(text: str, found: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    if found.version == 4:
+        return not text.endswith(".0.0")
+    return sum(map(bool, text.split(":"))) >= 3 or found.is_private
 
 
 BUILT_IN: Final[dict[str, Callable[[str], Iterator[Span]]]] = {
