@@ -51,6 +51,10 @@ if TYPE_CHECKING:
     from isotrace.operations import replay as replay
     from isotrace.plain import from_plain as from_plain
     from isotrace.plain import to_plain as to_plain
+    from isotrace.policy import Limit as Limit
+    from isotrace.policy import Loop as Loop
+    from isotrace.policy import Policy as Policy
+    from isotrace.policy import PolicyRule as PolicyRule
     from isotrace.record import Run as Run
     from isotrace.record import ThreadPool as ThreadPool
     from isotrace.record import agent as agent
@@ -78,6 +82,7 @@ _HOMES = {
     ),
     "isotrace.operations": "areplay assert_parity behaviours diff fork replay",
     "isotrace.plain": "from_plain to_plain",
+    "isotrace.policy": "Limit Loop Policy PolicyRule",
     "isotrace.record": (
         "Run ThreadPool agent branch cost current_run extract_headers flush inject_headers instrument run"
         " skill"

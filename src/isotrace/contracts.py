@@ -300,11 +300,12 @@ class RunPolicy(Protocol):
         """The rules that the run violates with this event, in the policy's order.
 
         Called for each `step_started` before the step's effect happens, for each `step_attempt` before the
-        next try, and for each `step_chunk` and `step_finished`; never for timers. Events come by `seq`, never
-        two at a time, as they stand in the sealed ledger: costs read out of answers, minted ids
-        replaced. Params and outcomes are there as far as the policy `looks_at` them. The same events MUST
-        give the same answer, so that recorded runs can be judged. A step that was answered with a stop
-        does not happen; its `step_finished` (status `skipped`) is not passed on.
+        next try, and for each `step_chunk` and `step_finished`; never for timers. Events come in their
+        order (those of a live run have no `seq` yet) and never two at a time, as they stand in the sealed
+        ledger: costs read out of answers, minted ids replaced, and of every model the `usage` that its
+        answer states. Params and outcomes are there as far as the policy `looks_at` them. The same events
+        MUST give the same answer, so that recorded runs can be judged. A step that was answered with a
+        stop does not happen; its `step_finished` (status `skipped`) is not passed on.
         """
         ...
 

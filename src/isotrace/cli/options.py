@@ -36,6 +36,22 @@ def kind_option(function: Function) -> Function:
     )(function)
 
 
+def _policy(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    """The absolute path of a file of rules, which is read now: what is wrong with it is said before anything
+    runs. Else the name of an extension, looked up."""
+    if value is None:
+        return None
+    from isotrace.policy import policy_of  # noqa: PLC0415 - start-up time: only commands that have rules need it
+
+    policy_of(value)
+    return str(Path(value).absolute()) if Path(value).is_file() else value
+
+
+def policy_option(text: str) -> Callable[[Function], Function]:
+    """Adds `--policy FILE`, whose rules have been read once."""
+    return click.option("--policy", metavar="FILE", callback=_policy, help=text)
+
+
 _COMPARING = [
     click.option(
         "--level",
@@ -171,6 +187,9 @@ def with_executing(default_mode: str) -> Callable[[Function], Function]:
                     type=click.Path(exists=True, dir_okay=False, path_type=Path),
                     metavar="FILE",
                     help="A file with the system prompt to ask with, where models are called.",
+                ),
+                policy_option(
+                    "Hold the new run to these rules, beside those of the code. Not in mode strict."
                 ),
             ]
         ):

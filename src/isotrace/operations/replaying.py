@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from isotrace.contracts import TraceStore
+from isotrace.contracts import Policy, TraceStore
 from isotrace.errors import NoEntryPointError, ReplayError, RunNotFoundError
 from isotrace.ledger import Ledger
 from isotrace.models import Erased, TraceRecord
@@ -29,6 +29,7 @@ def replay(
     model: str | None = None,
     prompt: str | None = None,
     keep: bool = False,
+    policy: Policy | str | None = None,
     store: TraceStore | str | None = None,
     tenant_id: str | None = None,
     stall_after_s: float = 2.0,
@@ -44,13 +45,14 @@ def replay(
     models, everything else served to whoever asks for the same (`model-live`); all skills that `allow`
     names, as shell patterns (`live`). Where models are called, `model` and `prompt` (the system prompt)
     stand in for what the code asks. What comes about is a new run, `new_run` of the result; with `keep`
-    it is put into the store.
+    it is put into the store. It is held to `policy` (or the file of its rules), beside what the code itself
+    asks for.
 
     Raises `RunNotFoundError`, `AmbiguousRunError`, `NoEntryPointError`; `UsageError` for an unknown mode
     and for what does not go with it; `ReplayError` where nothing was replayed. What differs is in the
     result, not an error.
     """
-    plan = Plan(mode=mode, allow=tuple(allow), model=model, prompt=prompt, keep=keep)
+    plan = Plan(mode=mode, allow=tuple(allow), model=model, prompt=prompt, keep=keep, policy=policy)
     session, call, body = _prepare(run, function, plan, store, tenant_id, stall_after_s)
     return session.run(call, body=body)
 
@@ -64,12 +66,13 @@ async def areplay(
     model: str | None = None,
     prompt: str | None = None,
     keep: bool = False,
+    policy: Policy | str | None = None,
     store: TraceStore | str | None = None,
     tenant_id: str | None = None,
     stall_after_s: float = 2.0,
 ) -> ReplayResult:
     """`replay` for code that is inside an event loop already."""
-    plan = Plan(mode=mode, allow=tuple(allow), model=model, prompt=prompt, keep=keep)
+    plan = Plan(mode=mode, allow=tuple(allow), model=model, prompt=prompt, keep=keep, policy=policy)
     session, call, body = _prepare(run, function, plan, store, tenant_id, stall_after_s)
     return await session.arun(call, body=body)
 
@@ -84,6 +87,7 @@ def fork(
     allow: Iterable[str] = (),
     model: str | None = None,
     prompt: str | None = None,
+    policy: Policy | str | None = None,
     store: TraceStore | str | None = None,
     tenant_id: str | None = None,
     stall_after_s: float = 2.0,
@@ -106,6 +110,7 @@ def fork(
         model=model,
         prompt=prompt,
         keep=True,
+        policy=policy,
     )
     session, call, body = _prepare(run, function, plan, store, tenant_id, stall_after_s)
     return session.run(call, body=body)

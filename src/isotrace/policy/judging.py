@@ -43,6 +43,7 @@ class Policy:
                 raise PolicyError("two rules have one id", where=f"rule {rule.id}", pointer="/id")
             seen.add(rule.id)
         self.looks_at = frozenset(self._looks_at())
+        self.stops = any(rule.stops or rule.fail_closed for rule in self.rules)
         self.correlates = any(rule.scope == "correlation" for rule in self.rules)
         self._shared: OrderedDict[tuple[str, str], _Shared] = OrderedDict()
         self._lock = threading.Lock()

@@ -22,10 +22,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
 
+from isotrace.errors import PolicyViolation
 from isotrace.hashing import H
 from isotrace.models import Lineage
 
 if TYPE_CHECKING:
+    from isotrace.contracts import Policy
     from isotrace.record.scheduler import Scheduler
     from isotrace.record.sources.noted import Notes
     from isotrace.record.spec import SkillSpec
@@ -49,7 +51,8 @@ class RunInfo:
     `{"run_id", "lineage"}` of the step that opened it. `entry_point` says how to start it again, `input` and
     `plan` with what. `provisional`: a whole program, which is a run only if it takes steps of its own; the
     runs that it opens are as if it were none. `redaction` is what must not be recorded of it. `folder` is
-    where the run began, which no record has.
+    where the run began, which no record has. `policy` is the one that it was given, `policies` are all that
+    it is held to.
     """
 
     run_id: str
@@ -69,6 +72,8 @@ class RunInfo:
     provisional: bool = False
     redaction: Redaction | None = None
     folder: str = field(default_factory=current_folder)
+    policy: Any = None
+    policies: tuple[Policy, ...] = ()
 
 
 @dataclass(slots=True)
@@ -318,6 +323,7 @@ class Step:
     `lineage` is its place in the run. `ended` is True from the moment in which its end is written.
     Its task had been cancelled `cancelled` times by now without ending the step, `survived` of them since
     it waits: what ends it is beyond that.
+    `stopped`: a policy has ended it before its effect.
     `transport` and `failure` are what an exchange says of its answer (`isotrace.record.edge`).
     """
 
@@ -333,6 +339,7 @@ class Step:
         "lineage",
         "marks",
         "spec",
+        "stopped",
         "survived",
         "transport",
     )
@@ -348,6 +355,7 @@ class Step:
         self.child_run_id: str | None = None
         self.marks: tuple[str, ...] = ()
         self.ended = False
+        self.stopped = False
         self.transport: dict[str, Any] | None = None
         self.failure: tuple[str, str] | None = None
         self._random: random.Random | None = None
@@ -503,7 +511,8 @@ run_opener: ContextVar[Opener | None] = ContextVar("isotrace_opener", default=No
 
 def outside_of_runs(spec: SkillSpec) -> None:
     """A skill is called outside of any run, or inside another skill: a plain call, unless a replay
-    has to forbid it."""
+    has to forbid it, or the run has ended that policies watched."""
+    no_longer(current_branch.get())
     opener = run_opener.get()
     if opener is not None and current_step.get() is None:
         opener.outside(spec)
@@ -513,3 +522,28 @@ def live_branch() -> Branch | None:
     """The branch whose steps are recorded or replayed here, None outside a run or inside a skill."""
     branch = current_branch.get()
     return None if branch is None or branch.driver.closed else branch.here()
+
+
+def calling_branch() -> Branch | None:
+    """`live_branch` for what is about to make a call: raises `PolicyViolation` as `no_longer` does."""
+    return None if no_longer(current_branch.get()) else live_branch()
+
+
+def no_longer(branch: Branch | None) -> bool:
+    """Whether no run is open here, so that a call is no step.
+
+    Raises `PolicyViolation` where a run has ended whose policies can stop something: a task or thread that
+    outlives it, and a forked child, would call what nobody judges or writes down any more.
+    """
+    if branch is None:
+        return True
+    if not branch.driver.closed:
+        return False
+    info = branch.driver.info
+    if any(getattr(policy, "stops", True) for policy in info.policies):
+        raise PolicyViolation(
+            "the run has ended, and what goes on after it can't be held to its policies",
+            policy_id="run_ended",
+            run_id=info.run_id,
+        )
+    return True

@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from isotrace.errors import RecordedError, RestoreError
+from isotrace.errors import PolicyViolation, RecordedError, RestoreError
 from isotrace.plain import from_plain
 from isotrace.plain.conversion import OBJECT_TAG
 from isotrace.record.snapshot import snapshot
@@ -150,6 +150,8 @@ def rebuild_error(value: Any, code: str | None, raises: tuple[type[BaseException
     inner = value.get("exceptions")
     if name in ("ExceptionGroup", "BaseExceptionGroup") and isinstance(inner, list) and inner:
         return BaseExceptionGroup(message, [rebuild_error(one, None, raises) for one in inner])
+    if name == "PolicyViolation":
+        return PolicyViolation(message)
     known = next((cls for cls in raises if cls.__qualname__ == name), None) or _builtin(name)
     error = _made(known, _args(value, message)) if known is not None else None
     return error or RecordedError(message or name, code=code or name)

@@ -33,6 +33,7 @@ from isotrace.record.context import (
 from isotrace.record.environment import fingerprint
 from isotrace.record.home import default_tenant
 from isotrace.record.journal import Durability
+from isotrace.record.policies import policies_for
 from isotrace.record.propagation import remote_parent
 from isotrace.record.spec import checked_text
 from isotrace.record.start import start_recording
@@ -40,7 +41,9 @@ from isotrace.record.warned import warn
 from isotrace.redact.wanted import redactors_wanted
 
 if TYPE_CHECKING:
-    from isotrace.contracts import TraceStore
+    from os import PathLike
+
+    from isotrace.contracts import Policy, TraceStore
     from isotrace.redact.redaction import Redaction
 
 T = TypeVar("T")
@@ -191,7 +194,10 @@ class Run:
         """The replay's, where one waits for this run; else a new recorder."""
         opener = run_opener.get()
         driver = opener(self._info) if opener is not None else None
-        return driver or start_recording(self._info, self._store, self._durability, self._clock)
+        if driver is None:
+            self._info.policies = policies_for(self._info, policies_around())
+            driver = start_recording(self._info, self._store, self._durability, self._clock)
+        return driver
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -226,6 +232,7 @@ def run(
     frozen_timestamp: str | None = None,
     entry_point: Mapping[str, Any] | None = None,
     redact: Iterable[str] = (),
+    policy: Policy | PathLike[str] | str | None = None,
     store: TraceStore | str | None = None,
     durability: Durability = "process",
     clock: Clock = SYSTEM,
@@ -238,6 +245,9 @@ def run(
     `redact` names what must not be recorded (`"email"`, `"secrets"`, `"pattern:order"`), beside what
     `ISOTRACE_REDACT`, the project's configuration and the run around this one name.
     `durability="power"` makes each event survive a power cut, at the price of a disk flush.
+    `policy` (an `isotrace.Policy`, or the file of its rules) is asked before each step; the run is held to
+    those of the run around it and of `ISOTRACE_POLICY` as well. Entering raises `PolicyError` for rules
+    that can't be applied, and a step that they stop raises `PolicyViolation`.
 
     Raises `UsageError` for a seed out of range, a durability that is neither `process` nor `power`, an id
     that is no text, a run id that is longer than 200 characters, starts with `@` or holds control
@@ -265,6 +275,7 @@ def run(
         metadata=dict(metadata or {}),
         environment=fingerprint(),
         redaction=_redaction(redact, opened_in),
+        policy=policy,
     )
     return Run(info, store=store, durability=durability, clock=clock)
 
@@ -353,6 +364,13 @@ def _surroundings() -> tuple[RunInfo | None, dict[str, Any] | None, str | None]:
         return None, None, None
     place = {"run_id": remote.run_id, "lineage": []} if remote.run_id else None
     return None, place, remote.correlation_id
+
+
+def policies_around() -> tuple[Policy, ...]:
+    """What the run around this place is held to."""
+    step, branch = current_step.get(), live_branch()
+    around = step.branch if step is not None else branch
+    return () if around is None else around.driver.info.policies
 
 
 def current_run() -> Run | None:

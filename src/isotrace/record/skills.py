@@ -5,13 +5,18 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from isotrace.errors import UsageError
 from isotrace.record.binding import skill_signature
 from isotrace.record.context import current_branch, outside_of_runs
 from isotrace.record.runs import Run, run
 from isotrace.record.spec import Effect, SkillSpec, check_options, place_of
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from isotrace.contracts import Policy
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -155,27 +160,43 @@ def agent(function: F, /) -> F: ...
 
 @overload
 def agent(
-    agent_id: str | None = None, /, *, tenant_id: str | None = None, redact: Iterable[str] = ()
+    agent_id: str | None = None,
+    /,
+    *,
+    tenant_id: str | None = None,
+    redact: Iterable[str] = (),
+    policy: Policy | PathLike[str] | str | None = None,
 ) -> Callable[[F], F]: ...
 
 
-def agent(agent_id: Any = None, /, *, tenant_id: str | None = None, redact: Iterable[str] = ()) -> Any:
+def agent(
+    agent_id: Any = None,
+    /,
+    *,
+    tenant_id: str | None = None,
+    redact: Iterable[str] = (),
+    policy: Any = None,
+) -> Any:
     """Makes each call of a function a run, with its arguments as the run's input.
 
     `@agent`, or `@agent("support")` to name it. The function's place (module and name) is recorded as
     the run's entry point, so that `isotrace.replay(run_id)` finds it. Called inside another run,
-    it is a run of its own with the same correlation id, and a step of kind `agent` there. `redact` as in
-    `run`.
+    it is a run of its own with the same correlation id, and a step of kind `agent` there. `redact` and
+    `policy` as in `run`.
 
     Raises `UsageError` for a generator: a run has one result.
     """
     if callable(agent_id):
-        return _agent(agent_id, None, tenant_id, ())
-    return lambda function: _agent(function, agent_id, tenant_id, redact)
+        return _agent(agent_id, None, tenant_id, (), None)
+    return lambda function: _agent(function, agent_id, tenant_id, redact, policy)
 
 
 def _agent(
-    function: Callable[..., Any], agent_id: str | None, tenant_id: str | None, redact: Iterable[str]
+    function: Callable[..., Any],
+    agent_id: str | None,
+    tenant_id: str | None,
+    redact: Iterable[str],
+    policy: Any,
 ) -> Any:
     method = _is_method(function)
     spec = SkillSpec(function, name=agent_id, kind="agent", method=method)
@@ -190,7 +211,9 @@ def _agent(
 
     def opened(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run:
         given = spec.params(args, kwargs)
-        return run(spec.name, tenant_id=tenant_id, input=given, entry_point=entry, redact=redact)
+        return run(
+            spec.name, tenant_id=tenant_id, input=given, entry_point=entry, redact=redact, policy=policy
+        )
 
     if spec.shape == "acall":
 

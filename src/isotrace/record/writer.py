@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from isotrace.clock import Clock
-from isotrace.errors import IsotraceError, RestoreError
+from isotrace.contracts import Breach
+from isotrace.errors import IsotraceError, PolicyViolation, RestoreError
+from isotrace.events import Event
 from isotrace.hashing import SCHEME
 from isotrace.models import META_REPLAYABILITY, Lineage
 from isotrace.record.context import (
@@ -30,6 +32,7 @@ from isotrace.record.context import (
 )
 from isotrace.record.memory_journal import AnyJournal
 from isotrace.record.outcomes import classify, error_value
+from isotrace.record.policies import RunGuard, stopped
 from isotrace.record.restore import can_restore, restore
 from isotrace.record.shapes import (
     PLAIN,
@@ -64,6 +67,9 @@ _THREAD = "thread"
 
 _NONE: Mapping[str, bytes] = {}
 UNDELIVERED: Mapping[str, Any] = {"delivered": False}
+SKIPPED: Mapping[str, Any] = {"status": "skipped", "outcome_category": "POLICY"}
+AT_ONCE_FACT: Mapping[str, Any] = {"at_once": True}
+TIMER = "timer"
 
 
 class RunWriter:
@@ -86,6 +92,7 @@ class RunWriter:
         self._surroundings = 0
         self._steps = 0
         self._open = True
+        self.guard: RunGuard | None = None
         info.started_us = self._run_started()
         if not info.provisional:
             for source, values in surroundings.take_early().items():
@@ -119,7 +126,11 @@ class RunWriter:
         ):
             if value is not None:
                 values[name] = self._kept(f"{name} of the run", value, around=1)
-        return self.append("run_started", _facts(facts), values)
+        written = _facts(facts)
+        now = self.append("run_started", written, values)
+        if info.policies:
+            self.guard = RunGuard(info.policies, _event("run_started", now, written, values))
+        return now
 
     def run_finished(self, ending: RunEnding) -> None:
         """The last event; what comes after it is not of this run any more."""
@@ -179,6 +190,9 @@ class RunWriter:
             params = spec.bind(*args, **kwargs)
         except TypeError:
             params = spec.params(args, kwargs)
+        if self.guard is not None and spec.kind != TIMER:
+            self._begin_guarded(self.guard, step, params)
+            return step
         branch.last_us = now = self._now_us()
         facts = (step.lineage, spec.facts)
         if self._open:
@@ -194,14 +208,57 @@ class RunWriter:
         spec = step.spec
         snap = safe_snapshot(params)
         self._note_losses(spec, "params", snap)
-        facts = _facts(named_facts((step.lineage, spec.facts)))
-        step.branch.last_us = self.append(STARTED, facts, {VALUE_NAMES[STARTED]: snap.data}, spec.name)
+        self._started(step, snap)
+
+    def _started(self, step: Step, snap: Snapshot) -> tuple[bytes, Mapping[str, bytes]]:
+        spec = step.spec
+        facts, values = _facts(named_facts((step.lineage, spec.facts))), {VALUE_NAMES[STARTED]: snap.data}
+        step.branch.last_us = self.append(STARTED, facts, values, spec.name)
+        return facts, values
+
+    # --- policies ---------------------------------------------------------------------
+
+    def _begin_guarded(self, guard: RunGuard, step: Step, params: dict[str, Any]) -> None:
+        """The step's intent, and what policies say of it. Raises `PolicyViolation` where one stops it:
+        then it has ended, skipped, and its effect must not happen."""
+        snap = safe_snapshot(params)
+        self._note_losses(step.spec, "params", snap)
+        with guard.lock:
+            facts, values = self._started(step, snap)
+            stop = self._judge(guard, step, _event(STARTED, step.branch.last_us, facts, values))
+            if stop is None:
+                return
+            error = self.skip(step, stop.policy_id, stop.reason)
+        raise error
+
+    def skip(self, step: Step, policy_id: str, reason: str) -> PolicyViolation:
+        """Ends a step that a policy stops, before its effect; gives what the agent is to see."""
+        # No policy is asked about it again, and nothing is counted.
+        step.stopped = True
+        error = self._stopped(step, policy_id, reason)
+        told = safe_snapshot({"type": type(error).__qualname__, "message": reason}).data
+        ending = Ending(step, {**SKIPPED, "outcome_code": policy_id}, {"error": told})
+        if step.spec.shape == "acall":
+            ending.extra = AT_ONCE_FACT
+        self.finish(ending, 0)
+        return error
+
+    def _stopped(self, step: Step, policy_id: str, reason: str) -> PolicyViolation:
+        run_id, name = self.info.origin_run_id, step.spec.name
+        return stopped(reason, policy_id, run_id=run_id, skill_name=name, lineage=step.lineage)
+
+    def _judge(self, guard: RunGuard, step: Step, event: Event) -> Breach | None:
+        """Writes down what policies say of this event, and gives the first that stops."""
+        breaches = guard.judge(event)
+        for breach in breaches:
+            self.violation(step.branch, step, breach.policy_id, breach.reason)
+        return next((breach for breach in breaches if breach.stop), None)
 
     def finish_at_once(self, step: Step, value: Any, took_ns: int, bits: int = 0) -> None:
         """The end of a step that returned, and did not have to wait for its turn."""
         if (watch := body_watch()) is not None and watch.moved:
             self._note_moved(step.branch, watch)
-        if not _says_more(step) and json_form(value, 1) == JSON:
+        if self.guard is None and not _says_more(step) and json_form(value, 1) == JSON:
             said = bits | PLAIN if step.spec.annotated else bits
             kept = value
             if type(value) is not dict:
@@ -277,14 +334,23 @@ class RunWriter:
             self._note_moved(step.branch, watch)
         branch, slot = step.branch, step.spec.name
         step.ended = True
-        if ending.bits is not None and not ending.extra and not _says_more(step):
+        guard = self.guard if step.spec.kind != TIMER else None
+        if guard is None and ending.bits is not None and not ending.extra and not _says_more(step):
             value = orjson.Fragment(ending.values[VALUE_NAMES[SUCCEEDED]])
             if self._succeed(step, ending.bits, took_ns, value):
                 return
         values = ending.values
         if step.transport is not None:
             values = {**values, "transport": safe_snapshot(step.transport).data}
-        branch.last_us = self.append("step_finished", self._end_facts(ending, took_ns), values, slot)
+        facts = self._end_facts(ending, took_ns)
+        if guard is None:
+            branch.last_us = self.append("step_finished", facts, values, slot)
+            return
+        with guard.lock:
+            branch.last_us = self.append("step_finished", facts, values, slot)
+            if not step.stopped:
+                # What it came to has happened: a stop holds for the next step.
+                self._judge(guard, step, _event("step_finished", branch.last_us, facts, values))
 
     def _end_facts(self, ending: Ending, took_ns: int) -> bytes:
         step = ending.step
@@ -306,7 +372,8 @@ class RunWriter:
         return _facts(facts)
 
     def attempt_failed(self, step: Step, error: BaseException) -> None:
-        """An attempt inside a step failed and will be made again."""
+        """An attempt inside a step failed and will be made again. Raises `PolicyViolation` where a policy
+        says that it will not."""
         category, code = classify(error)
         facts = {
             "lineage": list(step.lineage),
@@ -315,7 +382,15 @@ class RunWriter:
             "outcome_code": code,
         }
         step.attempts += 1
-        self.append("step_attempt", _facts(facts), {"error": safe_snapshot(error_value(error)).data})
+        written, values = _facts(facts), {"error": safe_snapshot(error_value(error)).data}
+        if self.guard is None:
+            self.append("step_attempt", written, values)
+            return
+        with self.guard.lock:
+            now = self.append("step_attempt", written, values)
+            stop = self._judge(self.guard, step, _event("step_attempt", now, written, values))
+        if stop is not None:
+            raise self._stopped(step, stop.policy_id, stop.reason) from error
 
     # --- pieces of streams, and what is no step ------------------------------------------
 
@@ -335,7 +410,12 @@ class RunWriter:
 
     def add_chunk(self, step: Step, chunk: tuple[bytes, dict[str, bytes]]) -> None:
         """Writes one piece of a stream."""
-        step.branch.last_us = self.append("step_chunk", *chunk)
+        if self.guard is None:
+            step.branch.last_us = self.append("step_chunk", *chunk)
+            return
+        with self.guard.lock:
+            step.branch.last_us = now = self.append("step_chunk", *chunk)
+            self._judge(self.guard, step, _event("step_chunk", now, *chunk))
 
     def value_read(self, branch: Branch, source: str, value: Any) -> None:
         """A value from outside that is no step."""
@@ -436,6 +516,11 @@ def _why_not(value: Any, annotation: Any) -> str | None:
         return can_restore(value, annotation)
     except Exception as error:  # noqa: BLE001  # as above
         return f"{type(value).__qualname__} can't be restored: {type(error).__name__}"
+
+
+def _event(type_: str, now: int, facts: bytes, values: Mapping[str, bytes]) -> Event:
+    """What was just written, for policies. Its place among all events is not known yet."""
+    return Event(-1, type_, now, orjson.loads(b"{%b}" % facts), dict(values))
 
 
 def _facts(facts: dict[str, Any]) -> bytes:

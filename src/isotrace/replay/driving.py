@@ -14,7 +14,7 @@ import orjson
 
 from isotrace.compare import findings
 from isotrace.compare.divergence import Divergence
-from isotrace.errors import IsotraceError, RecordedError, RestoreError
+from isotrace.errors import IsotraceError, PolicyViolation, RecordedError, RestoreError
 from isotrace.events import Event, lineage_text
 from isotrace.jsondiff import diff_values
 from isotrace.minted import MintedIds
@@ -30,6 +30,7 @@ from isotrace.record.context import (
 )
 from isotrace.record.edge import Edge
 from isotrace.record.outcomes import rebuild_error
+from isotrace.record.policies import stopped
 from isotrace.record.restore import restore
 from isotrace.record.scheduler import Scheduler, Waiter
 from isotrace.record.snapshot import snapshot
@@ -287,6 +288,11 @@ class Driving(ABC):
         except RestoreError as error:
             error.step, error.run_id, error.where = step.index, self.info.run_id, what
             self.fail(error)
+
+    def violated(self, step: RecordedStep, policy_id: str, reason: str) -> PolicyViolation:
+        """What the code was told when a policy stopped this step."""
+        run_id = self.info.origin_run_id
+        return stopped(reason, policy_id, run_id=run_id, skill_name=step.skill_name, lineage=step.lineage)
 
     def error(
         self, spec: SkillSpec, step: RecordedStep, thrown: BaseException | None = None

@@ -34,6 +34,7 @@ class Plan:
     - `keep`: whether the new run goes into the store.
     - `moved`: the folder in which the code is now, and the recorded one that it stands for in what a strictly
       replayed code asks and returns.
+    - `policy`: what the new run is held to beside what the code asks for: a policy, or a file of rules.
 
     Raises `UsageError` for a mode that there is not, and for what does not go together.
     """
@@ -46,6 +47,7 @@ class Plan:
     prompt: str | None = None
     keep: bool = False
     moved: tuple[str, str] | None = None
+    policy: Any = None
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -62,6 +64,12 @@ class Plan:
                 "another model or prompt needs a mode that calls models",
                 expected="model-live or live",
                 got=self.mode,
+            )
+        if self.policy is not None and self.is_strict:
+            raise UsageError(
+                "a strict replay executes nothing that a policy could stop",
+                expected="another mode, or a fork",
+                hint="`isotrace backtest` holds rules against recorded runs",
             )
         self._check_changes()
 

@@ -119,6 +119,10 @@ class Player(Driving):
             raise self._stop
         self.answers.learn()
         step = self.matcher.match(spec, branch, args, kwargs)
+        if step.stopped_by is not None:
+            self.scheduler.served((step.lineage, "end"))
+            self.ended(branch, step)
+            raise self.violated(step, *step.stopped_by)
         if (
             over_http(spec)
             and step.streams is not None

@@ -85,6 +85,18 @@ class RecordedStep:
         still under way when the run ended."""
         return math.inf if self.finished is None else float(self.finished.facts.get("survived", 0))
 
+    @property
+    def stopped_by(self) -> tuple[str, str] | None:
+        """The policy that stopped it before its effect, and the reason; None for a step that was made."""
+        finished = self.finished
+        if finished is None or finished.facts.get("status") != "skipped":
+            return None
+        if finished.facts.get("outcome_category") != "POLICY":
+            return None
+        error = finished.value("error")
+        told = error.get("message") if isinstance(error, dict) else None
+        return str(finished.facts.get("outcome_code")), str(told or "the reason is not on record")
+
     def delivers(self, what: int | str) -> bool:
         """Whether this part of it was handed to the agent: its end, or the chunk of this number."""
         return self.delivered if what == "end" else True

@@ -13,6 +13,7 @@ import orjson
 
 from isotrace.clock import Clock
 from isotrace.compare import findings
+from isotrace.errors import PolicyViolation
 from isotrace.events import Event, lineage_text
 from isotrace.models import Lineage
 from isotrace.record.context import (
@@ -98,6 +99,9 @@ class RerunRecorder(Recorder):
         part = self.rerun.part(spec, branch, args, kwargs)
         try:
             return super().call(part.spec, branch, part.args, part.kwargs)
+        except PolicyViolation:
+            self.rerun.let_go(lineage)
+            raise
         finally:
             self._move_generators(part, branch)
             if branch.control.worker is None:
@@ -115,6 +119,9 @@ class RerunRecorder(Recorder):
         if part.step is not None and not part.step.at_once:
             try:
                 return await self._served_call(part, branch)
+            except PolicyViolation:
+                self.rerun.let_go(lineage)
+                raise
             finally:
                 self._move_generators(part, branch)
         try:
@@ -163,15 +170,25 @@ class RerunRecorder(Recorder):
         self, spec: SkillSpec, branch: Branch, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Generator[Any, Any, Any]:
         branch = branch.here()
+        lineage = (*branch.path, branch.count)
         part = self.rerun.part(spec, branch, args, kwargs)
-        return super().stream(part.spec, branch, part.args, part.kwargs)
+        try:
+            return super().stream(part.spec, branch, part.args, part.kwargs)
+        except PolicyViolation:
+            self.rerun.let_go(lineage)
+            raise
 
     def astream(
         self, spec: SkillSpec, branch: Branch, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> AsyncGenerator[Any, Any]:
         branch = branch.here()
+        lineage = (*branch.path, branch.count)
         part = self.rerun.part(spec, branch, args, kwargs)
-        return super().astream(part.spec, branch, part.args, part.kwargs)
+        try:
+            return super().astream(part.spec, branch, part.args, part.kwargs)
+        except PolicyViolation:
+            self.rerun.let_go(lineage)
+            raise
 
     def timer(
         self,
@@ -275,6 +292,9 @@ class _RerunWriter(RunWriter):
         served = _served(spec)
         with self.times.of(served.started if served is not None else None):
             step = super().begin(spec, branch, args, kwargs)
+            if served is not None and served.stopped_by is not None:
+                self.violation(step.branch, step, *served.stopped_by)
+                raise self.skip(step, *served.stopped_by)
         if served is None:
             self.rerun.under_way.add(step.lineage)
         else:

@@ -14,10 +14,12 @@ import orjson
 
 from isotrace.clock import SYSTEM, Clock
 from isotrace.compare import findings
+from isotrace.contracts import Policy
 from isotrace.errors import IsotraceError, UsageError
 from isotrace.events import Event, lineage_text
 from isotrace.models import META_REPLAY_OF, Erased, Lineage, TraceRecord
 from isotrace.plain import from_plain
+from isotrace.policy import policy_of
 from isotrace.record.context import (
     Branch,
     Driver,
@@ -26,6 +28,7 @@ from isotrace.record.context import (
 from isotrace.record.environment import fingerprint
 from isotrace.record.lines import JournalContent
 from isotrace.record.memory_journal import AnyJournal, MemoryJournal
+from isotrace.record.policies import policies_for
 from isotrace.record.provisional import ProvisionalJournal
 from isotrace.record.scheduler import Scheduler, Waiter
 from isotrace.record.sealing import seal_journal
@@ -116,6 +119,7 @@ class Rerun(Driving):
             environment=live.environment or fingerprint(),
             provisional=self.implied,
             redaction=self.record.redaction,
+            policies=policies_for(live, self._policies()),
         )
         if self.plan.keep:
             self.driver = start_recording(info, self._store, "process", SYSTEM, make=self._recorder)
@@ -162,6 +166,14 @@ class Rerun(Driving):
         if not self.plan.executes(spec.kind, spec.name, spec.effect):
             self._refuse(spec, lineage)
 
+    def _policies(self) -> tuple[Policy, ...]:
+        """Those of the plan."""
+        return () if self.plan.policy is None else (policy_of(self.plan.policy),)
+
+    def let_go(self, lineage: Lineage) -> None:
+        """A policy stopped this step: what it came to on record never comes."""
+        self.scheduler.rearrange(lambda: self._order.forget(lineage))
+
     def _parent(self) -> dict[str, Any] | None:
         if self._fork is None:
             return self.info.parent
@@ -201,7 +213,8 @@ class Rerun(Driving):
             return self._changed(spec, lineage, args, kwargs)
         if plan.follows_the_record:
             step = self._find(spec, lineage, args, kwargs)
-            if plan.executes(spec.kind, spec.name, spec.effect) and step.delivered:
+            executes = plan.executes(spec.kind, spec.name, spec.effect)
+            if executes and step.delivered and step.stopped_by is None:
                 self._forget_stream(step)
                 return self._execute(spec, args, kwargs)
             return self._serve(spec, args, kwargs, step)

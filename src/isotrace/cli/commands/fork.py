@@ -46,6 +46,7 @@ def command(
     allow: tuple[str, ...],
     model: str | None,
     prompt_file: Path | None,
+    policy: str | None,
 ) -> int:
     """Run an agent again up to a step, and let it go its own way from there.
 
@@ -63,6 +64,7 @@ def command(
         model=model,
         prompt=prompt,
         keep=True,
+        policy=policy,
     )
     record, result = replayed(face, run, plan, entry)
     if face.json:

@@ -26,6 +26,7 @@ def command(
     allow: tuple[str, ...],
     model: str | None,
     prompt_file: Path | None,
+    policy: str | None,
     keep: bool,
 ) -> int:
     """Run an agent again, offline, its steps served from the record.
@@ -40,7 +41,7 @@ def command(
     same; live executes the skills that --allow names.
     """
     prompt = prompt_of(prompt_file)
-    plan = Plan(mode=mode, allow=allow, model=model, prompt=prompt, keep=keep)
+    plan = Plan(mode=mode, allow=allow, model=model, prompt=prompt, keep=keep, policy=policy)
     record, result = replayed(face, run, plan, entry)
     if face.json:
         face.print_json(result.data)

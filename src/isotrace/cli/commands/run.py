@@ -13,6 +13,7 @@ import click
 
 import isotrace
 from isotrace.cli.face import Face, with_face
+from isotrace.cli.options import policy_option
 from isotrace.operations import (
     RecordedHere,
     exit_code,
@@ -21,6 +22,7 @@ from isotrace.operations import (
     recorded_here,
     use_redactors,
 )
+from isotrace.record.policies import POLICY_VARIABLE
 from isotrace.report.safe import visible
 
 
@@ -39,6 +41,7 @@ from isotrace.report.safe import visible
     multiple=True,
     help="Take out what this redactor finds before anything is written: email, secrets, …; repeatable.",
 )
+@policy_option("Rules in YAML or TOML: what a run violates is flagged, or stopped before its effect.")
 @click.argument("program", metavar="PROGRAM")
 @click.argument("arguments", metavar="[ARGUMENT]…", nargs=-1, type=click.UNPROCESSED)
 @with_face
@@ -50,6 +53,7 @@ def command(
     module: bool,
     agent_id: str | None,
     redact: tuple[str, ...],
+    policy: str | None,
 ) -> int:
     """Run a Python program and record its agents and skills.
 
@@ -58,7 +62,8 @@ def command(
     of models, tools and servers are the steps of one run, named by the program; each call of a
     function that is marked @isotrace.agent is a run of its own. The program sees itself as
     `python PROGRAM` would start it, and isotrace exits with its exit code. What was recorded is
-    reported on stderr. With --json: exit_code, runs, not_stored, and the program's own output
+    reported on stderr. --policy holds for every run of the program and of the processes that it starts, as
+    ISOTRACE_POLICY does. With --json: exit_code, runs, not_stored, and the program's own output
     goes to stderr.
     """
     entry = program_entry(program, arguments, module=module)
@@ -67,6 +72,8 @@ def command(
     os.environ["ISOTRACE_TENANT"] = face.tenant
     if redact:
         use_redactors(redact)
+    if policy is not None:
+        os.environ[POLICY_VARIABLE] = policy
     process = os.getpid()
     with _stdout_kept_clean() if face.json else nullcontext(), recorded_here() as recorded:
         code = _execute(entry, agent_id)

@@ -26,7 +26,7 @@ from isotrace.record.capture.aiohttp_streams import (
     reader_class,
     set_body,
 )
-from isotrace.record.context import Branch, current_branch, reset_all, set_all
+from isotrace.record.context import Branch, current_branch, no_longer, reset_all, set_all
 from isotrace.record.edge import Exchange
 from isotrace.record.patches import patch_all
 
@@ -101,7 +101,7 @@ class _Capture:
 
         async def connect(connector: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
             branch = current_branch.get()
-            if branch is None or branch.driver.closed or _is_upgrade(request):
+            if branch is None or no_longer(branch) or _is_upgrade(request):
                 return await plain(connector, request, *args, **kwargs)
             return Promised(connector, args, kwargs)
 
@@ -115,7 +115,7 @@ class _Capture:
                 return await plain(request, connection)
             call = _Call(self, request, connection)
             branch = current_branch.get()
-            if branch is None or branch.driver.closed:
+            if branch is None or no_longer(branch):
                 return await call.really()
             asked = await call.asked()
             return await (call.stream(branch, asked) if asked.streams else call.whole(branch, asked))

@@ -17,7 +17,7 @@ from isotrace.record.capture import popen
 from isotrace.record.capture.about import About
 from isotrace.record.capture.command import Command, captured
 from isotrace.record.capture.processes import Call, amade, kept, made, not_there, octets, step_of
-from isotrace.record.context import current_branch, live_branch
+from isotrace.record.context import calling_branch, current_branch, live_branch
 from isotrace.record.edge import Exchange
 from isotrace.record.patches import patch, swap_code
 from isotrace.record.sources.noted import PROCESS
@@ -52,7 +52,7 @@ def install(library: Any) -> list[Callable[[], None]]:
 
 def _own_protocol(plain: Callable[..., Any]) -> Callable[..., Any]:
     async def start(self: Any, *args: Any, **kwargs: Any) -> Any:
-        branch = live_branch()
+        branch = calling_branch()
         if branch is None:
             return await plain(self, *args, **kwargs)
         branch.driver.note("process: one was started with a protocol of the program's own")
@@ -82,7 +82,7 @@ def _starting(function: Callable[..., Any]) -> Callable[..., Any]:
         return {"args": words, "shell": shell, **given, **rest}
 
     async def start(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        branch = live_branch()
+        branch = calling_branch()
         command = None if branch is None else captured(lambda: options(args, kwargs), branch)
         if branch is None or command is None:
             return await original(*args, **kwargs)

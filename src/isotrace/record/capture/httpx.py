@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from isotrace.record.capture import http
 from isotrace.record.capture.about import About
-from isotrace.record.context import Branch, current_branch
+from isotrace.record.context import Branch, current_branch, no_longer
 from isotrace.record.edge import Edge, Exchange
 from isotrace.record.patches import patch_all
 from isotrace.record.spec import Shape
@@ -163,7 +163,7 @@ class _Sync(_Capture):
     def wrap(self, plain: Callable[..., Any]) -> Callable[..., Any]:
         def _send_single_request(client: Any, request: Any) -> Any:
             branch = current_branch.get()
-            if branch is None or branch.driver.closed:
+            if branch is None or no_longer(branch):
                 return plain(client, request)
             asked = self.asked(request, request.read())
             send = self._stream if asked.streams else self._whole
@@ -249,7 +249,7 @@ class _Async(_Capture):
     def wrap(self, plain: Callable[..., Any]) -> Callable[..., Any]:
         async def _send_single_request(client: Any, request: Any) -> Any:
             branch = current_branch.get()
-            if branch is None or branch.driver.closed:
+            if branch is None or no_longer(branch):
                 return await plain(client, request)
             asked = self.asked(request, await request.aread())
             send = self._stream if asked.streams else self._whole

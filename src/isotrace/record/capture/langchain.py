@@ -13,7 +13,7 @@ from typing import Any
 
 from isotrace.record.capture.about import About
 from isotrace.record.capture.tools import Tool, acall, call, classes_of
-from isotrace.record.context import live_branch
+from isotrace.record.context import calling_branch, live_branch
 from isotrace.record.patches import patch, swap_code
 from isotrace.record.sources.uuids import fresh
 
@@ -85,7 +85,7 @@ class _Classes:
     def _running(self, plain: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(plain)
         def _run(tool: Any, *args: Any, **kwargs: Any) -> Any:
-            branch = live_branch()
+            branch = calling_branch()
             if branch is None:
                 return plain(tool, *args, **kwargs)
             called = self._tool(tool, plain, "func")
@@ -97,7 +97,7 @@ class _Classes:
     def _arunning(self, plain: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(plain)
         async def _arun(tool: Any, *args: Any, **kwargs: Any) -> Any:
-            branch = live_branch()
+            branch = calling_branch()
             if branch is None:
                 return await plain(tool, *args, **kwargs)
             called = self._tool(tool, plain, "coroutine")

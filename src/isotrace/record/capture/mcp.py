@@ -27,7 +27,7 @@ from isotrace.record.capture.mcp_connections import (
     replace_generator,
     serving,
 )
-from isotrace.record.context import Branch, live_branch
+from isotrace.record.context import Branch, calling_branch, live_branch
 from isotrace.record.edge import Exchange, edge
 from isotrace.record.patches import patch
 from isotrace.record.spec import Effect
@@ -352,7 +352,7 @@ class _Dispatcher:
     async def send_raw_request(
         self, method: str, params: Mapping[str, Any] | None, opts: Any = None, **more: Any
     ) -> Any:
-        branch = live_branch()
+        branch = calling_branch()
         if branch is None or not _capturing:
             return await self._plain.send_raw_request(method, params, opts, **more)
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from isotrace.record.capture.about import About
 from isotrace.record.capture.tools import Tool, acall, classes_of
-from isotrace.record.context import current_branch, live_branch, run_opener
+from isotrace.record.context import calling_branch, current_branch, live_branch, run_opener
 from isotrace.record.patches import patch
 
 ABOUT = About(
@@ -73,7 +73,7 @@ def _stepping(tool: Any, invoker: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(invoker)
     async def step(ctx: Any, arguments: str) -> Any:
-        branch = live_branch()
+        branch = calling_branch()
         if branch is None:
             return await invoker(ctx, arguments)
         context = getattr(ctx, "context", None)

@@ -17,7 +17,7 @@ from weakref import WeakValueDictionary
 from isotrace.record.capture.command import Command, captured
 from isotrace.record.capture.pipes import captured_stream
 from isotrace.record.capture.processes import Call, kept, made, not_there
-from isotrace.record.context import Branch, live_branch
+from isotrace.record.context import Branch, calling_branch, live_branch
 from isotrace.record.patches import patch
 from isotrace.record.sources.noted import PROCESS
 
@@ -79,7 +79,7 @@ class _Starting:
 
     def wrap(self, plain: Callable[..., None]) -> Callable[..., None]:
         def __init__(popen: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807  # it stands for that
-            branch = live_branch()
+            branch = calling_branch()
             command = (
                 None
                 if branch is None

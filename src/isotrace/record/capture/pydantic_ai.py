@@ -12,7 +12,7 @@ from typing import Any
 
 from isotrace.record.capture.about import About
 from isotrace.record.capture.tools import Tool, acall, classes_of
-from isotrace.record.context import live_branch
+from isotrace.record.context import calling_branch
 from isotrace.record.patches import patch, swap_code
 from isotrace.record.sources.uuids import fresh
 
@@ -45,7 +45,7 @@ def _calling(plain: Callable[..., Any]) -> Callable[..., Any]:
     async def call_tool(
         self: Any, name: str, tool_args: dict[str, Any], ctx: Any, tool: Any, *args: Any, **kwargs: Any
     ) -> Any:
-        branch = live_branch()
+        branch = calling_branch()
         if branch is None:
             return await plain(self, name, tool_args, ctx, tool, *args, **kwargs)
         deps = getattr(ctx, "deps", None)

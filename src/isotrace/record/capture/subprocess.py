@@ -18,7 +18,7 @@ from isotrace.record.capture import popen
 from isotrace.record.capture.about import About
 from isotrace.record.capture.command import captured
 from isotrace.record.capture.processes import Call, kept, made
-from isotrace.record.context import live_branch
+from isotrace.record.context import calling_branch, live_branch
 from isotrace.record.patches import patch, swap_code
 
 ABOUT = About(
@@ -81,7 +81,7 @@ class _Capture:
         return self._signature.bind(*args, **options).arguments
 
     def run(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        branch = live_branch()
+        branch = calling_branch()
         command = None if branch is None else captured(lambda: self._options(args, kwargs), branch)
         if branch is None or command is None:
             return original(*args, **kwargs)
@@ -106,7 +106,7 @@ class _Capture:
         return subprocess.CompletedProcess(given, code, output, errors)
 
     def call(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        branch = live_branch()
+        branch = calling_branch()
         command = None if branch is None else captured(lambda: self._options(args, kwargs), branch)
         if branch is None or command is None:
             return original(*args, **kwargs)

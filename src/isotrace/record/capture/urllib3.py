@@ -24,7 +24,7 @@ from isotrace.record.capture.about import About
 from isotrace.record.capture.sent import SentFile, read_sent
 from isotrace.record.capture.splitters import splitter_of
 from isotrace.record.capture.wire import PiecesFile, parts_of, raw_parts_of, twin_of
-from isotrace.record.context import Branch, current_branch
+from isotrace.record.context import Branch, current_branch, no_longer
 from isotrace.record.edge import Exchange
 from isotrace.record.patches import patch_all
 
@@ -119,7 +119,7 @@ class _Capture:
 
         def _prepare_proxy(pool: Any, conn: Any) -> None:
             branch = current_branch.get()
-            if branch is None or branch.driver.closed:
+            if branch is None or no_longer(branch):
                 plain(pool, conn)
             else:
                 self.unprepared.add(conn)
@@ -131,7 +131,7 @@ class _Capture:
             options.update(zip(_OPTIONS, args, strict=False))
             call = _Call(self, plain, pool, conn, method, url, options)
             branch = current_branch.get()
-            if branch is None or branch.driver.closed:
+            if branch is None or no_longer(branch):
                 return call.send()
             asked = call.asked()
             return call.stream(branch, asked) if asked.streams else call.whole(branch, asked)
