@@ -34,7 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "ls": ("ls", "List runs, newest first."),
     "show": ("show", "Show one run as a timeline, or one of its steps in full."),
     "diff": ("diff", "Compare two runs, and show where they parted."),
-    "behaviours": ("behaviours", "Group runs and say which groups always took the same path."),
+    "behaviours": ("behaviours", "Say how deterministic runs are: which paths they took, how often, and where they part."),
     "fork": ("fork", "Run an agent again up to a step, and let it go its own way from there."),
     "replay": ("replay", "Run an agent again, offline, its steps served from the record."),
     "bisect": ("bisect", "Find the commit at which an agent began to take another path."),

@@ -23,10 +23,10 @@ def _nothing(face: Face) -> str:
 @with_query(20)
 @with_face
 def command(face: Face, select: Callable[[str], Selection]) -> None:
-    """List runs, newest first: all, or those that fit terms such as task=13 status=failed since=2d.
+    """List runs, newest first.
 
-    A key that is no field (agent, status, skill, …) is one of the metadata; the same key again means: or
-    that one.
+    All, or those that fit terms such as task=13 status=failed since=2d. A key that is no field
+    (agent, status, skill, …) is one of the metadata; the same key again means: or that one.
     Runs that are still going on come first. With --json: an array of summaries.
     """
     with face.store() as store:
