@@ -37,6 +37,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "behaviours": ("behaviours", "Say how deterministic runs are: which paths they took, how often, and where they part."),
     "fork": ("fork", "Run an agent again up to a step, and let it go its own way from there."),
     "replay": ("replay", "Run an agent again, offline, its steps served from the record."),
+    "check": ("check", "Replay golden runs, and exit with what came of them."),
+    "accept": ("accept", "Put new recordings in the place of golden runs, one by one."),
     "bisect": ("bisect", "Find the commit at which an agent began to take another path."),
     "verify": ("verify", "Check that a run, an exported file or a proof is what was recorded."),
     "prove": ("prove", "Prove that a step belongs to a run's root, without the rest of the run."),

@@ -88,6 +88,20 @@ _COMPARING = [
 ]
 
 
+def with_field_rules(function: Function) -> Function:
+    """Adds the options for how closely a replay is held against its record; they are passed on as `level`,
+    and as `rules`, texts for `Rules.parse`."""
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **options: Any) -> Any:
+        rules = {name: options.pop(name) for name in ("ignore", "tolerance", "normalize")}
+        return function(*args, rules=rules, **options)
+
+    for option in reversed([_COMPARING[0], *_COMPARING[2:5]]):
+        wrapped = option(wrapped)
+    return wrapped  # type: ignore[return-value] # click adds the options to whatever it is given
+
+
 def with_comparing(function: Function) -> Function:
     """Adds the comparing options to a command, which gets `level` and `rules`."""
 

@@ -13,14 +13,25 @@ if TYPE_CHECKING:
     from isotrace.operations.bisecting import Bisection as Bisection
     from isotrace.operations.bisecting import Tried as Tried
     from isotrace.operations.bisecting import bisect as bisect
+    from isotrace.operations.checking import Checked as Checked
+    from isotrace.operations.checking import CheckReport as CheckReport
+    from isotrace.operations.checking import Waiting as Waiting
     from isotrace.operations.comparing import compare_stored as compare_stored
     from isotrace.operations.comparing import diff as diff
+    from isotrace.operations.entries import Entries as Entries
+    from isotrace.operations.entries import project_entries as project_entries
     from isotrace.operations.exchange import ImportReport as ImportReport
     from isotrace.operations.exchange import export_runs as export_runs
     from isotrace.operations.exchange import export_to_file as export_to_file
     from isotrace.operations.exchange import import_files as import_files
     from isotrace.operations.exchange import verify_file as verify_file
     from isotrace.operations.gating import assert_parity as assert_parity
+    from isotrace.operations.goldens import candidate_of as candidate_of
+    from isotrace.operations.goldens import golden_of as golden_of
+    from isotrace.operations.goldens import goldens_in as goldens_in
+    from isotrace.operations.goldens import read_golden as read_golden
+    from isotrace.operations.goldens import same_behaviour as same_behaviour
+    from isotrace.operations.goldens import write_golden as write_golden
     from isotrace.operations.grouping import behaviours as behaviours
     from isotrace.operations.grouping import stored_behaviours as stored_behaviours
     from isotrace.operations.groups import Behaviours as Behaviours
@@ -61,11 +72,14 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "bisecting": "Bisection Tried bisect",
+    "checking": "CheckReport Checked Waiting",
     "comparing": "compare_stored diff",
+    "entries": "Entries project_entries",
     "exchange": "ImportReport export_runs export_to_file import_files verify_file",
     "gating": "assert_parity",
     "grouping": "behaviours stored_behaviours",
     "groups": "Behaviours Group",
+    "goldens": "candidate_of golden_of goldens_in read_golden same_behaviour write_golden",
     "health": "Check examine",
     "integrity": "Erasure Verified erase find_text prove read_proof step_values verify_proof verify_run",
     "isolated": "Replayed replay_in_child",

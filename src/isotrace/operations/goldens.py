@@ -107,8 +107,8 @@ def goldens_in(paths: Iterable[Path | str], *, candidates: bool = False) -> list
     folder by name. Each once. With `candidates` those that wait to be accepted, named by their golden or by
     themselves.
 
-    Raises `UsageError` for a file that is not there, or of another kind, for a folder without any, and for
-    two whose names are the same but for upper and lower case: not every disk keeps both.
+    Raises `UsageError` for a file that is not there, or of another kind, for a folder without any golden
+    file, and for two whose names are the same but for upper and lower case: not every disk keeps both.
     """
     found: dict[Path, None] = {}
     for path in map(Path, paths):
@@ -121,7 +121,7 @@ def _named(path: Path, candidates: bool) -> list[Path]:
     suffix = SUFFIX + CANDIDATE if candidates else SUFFIX
     if path.is_dir():
         below = list(_below(path, suffix))
-        if not below:
+        if not below and not candidates:
             raise UsageError(f"no {suffix} file in the folder", where=str(path), hint=_HOW)
         return below
     file = candidate_of(path) if candidates and path.name.endswith(SUFFIX) else path

@@ -21,8 +21,11 @@ from typing import Any
 
 from isotrace import errors
 from isotrace.compare import Code, Divergence, Severity, Verdict
+from isotrace.contracts import TraceStore
 from isotrace.errors import IsotraceError, ReplayError
-from isotrace.operations.opening import open_store
+from isotrace.ledger import SealedRun, project
+from isotrace.operations.goldens import read_golden
+from isotrace.operations.opening import IN_MEMORY, open_store
 from isotrace.operations.programs import replay_again
 from isotrace.operations.relocating import Relocation
 from isotrace.record import flush
@@ -41,10 +44,12 @@ _ERROR_FIELDS = ("where", "pointer", "run_id", "step", "expected", "got", "neare
 @dataclass(frozen=True, slots=True)
 class Replayed:
     """A replay's result as the child reported it: `data` is `ReplayResult.to_dict()`. `strays`: modules that
-    came from the checkout although the code was to be looked for elsewhere."""
+    came from the checkout although the code was to be looked for elsewhere. `reached`: `Reached` as a dict,
+    None where steps were executed."""
 
     data: dict[str, Any]
     strays: list[str] = field(default_factory=list)
+    reached: dict[str, Any] | None = None
 
     @property
     def verdict(self) -> Verdict:
@@ -76,6 +81,9 @@ def replay_in_child(
     store_url: str | None,
     tenant: str,
     entry: str | None,
+    golden: str | None = None,
+    program: dict[str, Any] | None = None,
+    folder: str | None = None,
     environment: dict[str, str] | None = None,
     relocation: Relocation | None = None,
     quiet: bool = False,
@@ -83,7 +91,9 @@ def replay_in_child(
 ) -> Replayed:
     """Replays a stored run in a process of its own, with this environment, else the one that is here. What
     the agent prints goes to stderr, or nowhere if `quiet`. With `relocation` the agent's code is taken from
-    another folder than the recorded one. After `timeout_s` seconds the process is killed.
+    another folder than the recorded one. With `golden` the run is the one in that golden file; `program` is
+    started in place of the recorded entry point, as `program_entry` gives it; `folder` is where the process
+    starts. After `timeout_s` seconds the process is killed.
 
     Raises what the replay raised, and `ReplayError` if the child ended without a result.
     """
@@ -92,6 +102,8 @@ def replay_in_child(
         "store_url": store_url,
         "tenant": tenant,
         "entry": entry,
+        "golden": golden,
+        "program": program,
         "plan": {name: getattr(plan, name) for name in _PLAN_FIELDS},
         "relocation": None if relocation is None else asdict(relocation),
     }
@@ -106,6 +118,7 @@ def replay_in_child(
             stderr=subprocess.DEVNULL if quiet else None,
             pass_fds=[writing],
             env=environment,
+            cwd=folder,
         ) as child,
         _killed_in_the_end(child, timeout_s) as late,
     ):
@@ -127,7 +140,7 @@ def replay_in_child(
     data = json.loads(answer)
     if "error" in data:
         raise _error(data["error"])
-    return Replayed(data["result"], data["strays"])
+    return Replayed(data["result"], data["strays"], data["reached"])
 
 
 @contextmanager
@@ -173,7 +186,7 @@ def _child(request: dict[str, Any]) -> dict[str, Any]:
     relocation = None if elsewhere is None else Relocation(**elsewhere)
     moved = None if relocation is None else (relocation.target, relocation.source)
     plan = Plan(**{**given, "allow": tuple(given["allow"]), "moved": moved})
-    store = open_store(request["store_url"])
+    store, run_id = _store_of(request)
     try:
         if relocation is not None:
             relocation.enter()
@@ -182,16 +195,32 @@ def _child(request: dict[str, Any]) -> dict[str, Any]:
         guard_process(steps_go_out=not plan.is_strict)
         result = replay_again(
             store,
-            request["run_id"],
+            run_id,
             plan,
             tenant_id=request["tenant"],
             entry=request["entry"],
+            program=request["program"],
             relocation=relocation,
         )
         flush()
     finally:
         store.close()
-    return {"result": result.to_dict(), "strays": [] if relocation is None else relocation.strays()}
+    return {
+        "result": result.to_dict(),
+        "strays": [] if relocation is None else relocation.strays(),
+        "reached": None if result.reached is None else asdict(result.reached),
+    }
+
+
+def _store_of(request: dict[str, Any]) -> tuple[TraceStore, str]:
+    """The store with the run, and the run's id in it; a golden run gets a store of its own."""
+    if request["golden"] is None:
+        return open_store(request["store_url"]), request["run_id"]
+    ledger = read_golden(request["golden"]).owned_by(request["tenant"])
+    store = open_store(IN_MEMORY)
+    run = SealedRun(ledger, project(ledger))
+    store.put(run)
+    return store, run.run_id
 
 
 def _end_with_parent() -> None:

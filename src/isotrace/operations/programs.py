@@ -76,9 +76,10 @@ def record_program(
     too; `tell` is called with that as soon as it is raised, before the program's threads are waited for.
 
     What the program calls outside of the runs that it opens makes a run of its own, named by the program.
-    With `agent_id` the whole program is one run of that agent, and its runs are nested in it.
+    With `agent_id` the whole program is one run of that agent, and its runs are nested in it. Its generators
+    begin with the seeds of `entry`, where it names some.
     """
-    entry = {**entry, "seeds": seeds.fresh_seeds()}
+    entry = {**entry, "seeds": {**seeds.fresh_seeds(), **entry.get("seeds", {})}}
     restore = instrument()
     try:
         with sources.program(entry), _whole(entry, agent_id) as whole:
@@ -204,22 +205,26 @@ def replay_again(
     *,
     tenant_id: str,
     entry: str | None = None,
+    program: Mapping[str, Any] | None = None,
     relocation: Relocation | None = None,
 ) -> ReplayResult:
     """Replays a stored run, strictly unless `plan` says otherwise, by `entry` (`MODULE:FUNCTION`,
-    `FILE.py:FUNCTION`), else by its recorded entry point, a function or a program. With `relocation`, the
-    recorded entry point is taken to lie there. Raises as `replay` does, and `UsageError` for `entry`."""
+    `FILE.py:FUNCTION`) or `program` (as `program_entry` gives it), else by its recorded entry point, a
+    function or a program. With `relocation`, the recorded entry point is taken to lie there. Raises as
+    `replay` does, and `UsageError` for `entry`."""
     function: Callable[[], Any] | None = None
     recorded: Any = None
     if entry is not None:
         function = named_function(entry)
+    elif program is not None:
+        function = replayable_program(program, run_id)
     elif store.get(run_id, tenant_id=tenant_id).local:
         recorded = store.ledger(run_id, tenant_id=tenant_id).events[0].facts.get("entry_point")
         if relocation is not None and isinstance(recorded, dict):
             recorded = relocation.entry(recorded)
-        program = _program_of(recorded)
-        if program is not None:
-            function = replayable_program(program, run_id)
+        started = _program_of(recorded)
+        if started is not None:
+            function = replayable_program(started, run_id)
     result = replay_by_plan(
         run_id, function, plan or Plan(), store=store, tenant_id=tenant_id, entry_point=recorded
     )

@@ -24,6 +24,11 @@ def replay_environment(store: TraceStore, run_id: str, *, tenant_id: str) -> dic
     return environment | _hash_seed(ledger)
 
 
+def environment_of(ledger: Ledger) -> dict[str, str]:
+    """The same for a run that comes from a file: this process's own environment, with the run's hash seed."""
+    return dict(os.environ) | _hash_seed(ledger)
+
+
 def changed_files(store: TraceStore, run_id: str, *, tenant_id: str) -> list[str]:
     """A sentence for each file that the run's code had read and that is not what it was. No file is looked
     at because a run says so that was not sealed on this machine."""

@@ -16,7 +16,6 @@ from isotrace.compare import findings
 from isotrace.compare.divergence import Divergence
 from isotrace.errors import IsotraceError, PolicyViolation, RecordedError, RestoreError
 from isotrace.events import Event, lineage_text
-from isotrace.jsondiff import diff_values
 from isotrace.minted import MintedIds
 from isotrace.models import Erased
 from isotrace.record.assembly import StreamedAnswers
@@ -154,7 +153,7 @@ class Driving(ABC):
             message = f"the {name} of the run was erased, so it can't be compared"
             self.divergences.append(findings.record_gap(None, (), message, pointers=[f"/{name}"]))
             del recorded[name], given[name]
-        if changes := diff_values(recorded, given):
+        if changes := self.record.held.input_changes(recorded, given):
             self.divergences.append(findings.input_changed(changes))
 
     # --- stopping -------------------------------------------------------------------------

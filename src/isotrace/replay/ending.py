@@ -12,7 +12,7 @@ import orjson
 from isotrace.compare import findings
 from isotrace.compare.divergence import Divergence
 from isotrace.hashing import outcome_digest
-from isotrace.jsondiff import MISSING, Change, diff_values
+from isotrace.jsondiff import MISSING, Change
 from isotrace.models import Erased
 from isotrace.record.context import RunEnding
 from isotrace.record.outcomes import classify, error_value
@@ -65,14 +65,14 @@ def _result(record: RecordedRun, ending: RunEnding, *, result: bool) -> list[Div
     actual = MISSING
     if ending.has_result:
         actual = orjson.loads(record.as_recorded(snapshot(ending.result, around=1).data, "result"))
-    return _results(expected, actual, end)
+    return _results(record, expected, actual, end)
 
 
-def _results(expected: Any, actual: Any, end: int) -> list[Divergence]:
+def _results(record: RecordedRun, expected: Any, actual: Any, end: int) -> list[Divergence]:
     if MISSING not in (expected, actual) and outcome_digest(expected) == outcome_digest(actual):
         return []
     before, after = ({} if one is MISSING else {"result": one} for one in (expected, actual))
-    changes = diff_values(before, after)
+    changes = record.held.result_changes(before, after)
     return [findings.final_result_changed(end, expected, actual, changes=changes)] if changes else []
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
+from isotrace.compare import Level
 from isotrace.errors import UsageError
 from isotrace.jsondiff import pointer_split
 
@@ -32,6 +33,9 @@ class Plan:
     - `changes`: JSON Pointers into that step, from `/params` or `/outcome_data`, with what to put there.
     - `model`, `prompt`: asked of models that are really called, in place of the recorded ones.
     - `keep`: whether the new run goes into the store.
+    - `level`, `rules`: how closely a strictly replayed code is held against the record: at `skeleton` and
+      `outcome` a step may be asked for otherwise, and at `skeleton` the result may differ; the rules are
+      texts for `Rules.parse`, by its arguments' names.
     - `moved`: the folder in which the code is now, and the recorded one that it stands for in what a strictly
       replayed code asks and returns.
     - `policy`: what the new run is held to beside what the code asks for: a policy, or a file of rules.
@@ -48,10 +52,13 @@ class Plan:
     keep: bool = False
     moved: tuple[str, str] | None = None
     policy: Any = None
+    level: str = "decisions"
+    rules: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise UsageError("unknown replay mode", expected=", ".join(MODES), got=self.mode)
+        Level.of(self.level)
         if self.mode == "live" and not self.allow:
             raise UsageError(
                 "mode live executes nothing without an allow-list",

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from isotrace.compare.rules import Level, Rules, changes_between
 from isotrace.errors import RecordCorruptError, RecordGapError, SchemaUnsupportedError
 from isotrace.events import EVENT_TYPES, Event, lineage_key, lineage_text
 from isotrace.hashing import params_digest
+from isotrace.jsondiff import Change, diff_values
 from isotrace.ledger import Ledger
 from isotrace.minted import MintedIds
 from isotrace.models import META_REPLAYABILITY, Erased, Lineage, TraceRecord
@@ -141,9 +143,39 @@ class RecordedStep:
         return self._digest
 
 
+class Held:
+    """How closely a replayed run is held against the record: at which level, by which rules for fields."""
+
+    def __init__(self, level: Level = Level.DECISIONS, rules: Rules | None = None) -> None:
+        self._level = level
+        self._rules = rules or Rules()
+
+    def asks_the_same(self, skill: str, recorded: Any, live: Any) -> bool:
+        """Whether params that are not equal count as equal."""
+        if self._level in (Level.SKELETON, Level.OUTCOME):
+            return True
+        lens = self._rules.lens(skill)
+        return lens is not None and not changes_between(recorded, live, lens)
+
+    def input_changes(self, recorded: Any, live: Any) -> list[Change]:
+        """Where the run was given something else."""
+        if self._level in (Level.SKELETON, Level.OUTCOME):
+            return []
+        return self._changes(recorded, live)
+
+    def result_changes(self, recorded: Any, live: Any) -> list[Change]:
+        """Where it came to something else."""
+        return [] if self._level is Level.SKELETON else self._changes(recorded, live)
+
+    def _changes(self, recorded: Any, live: Any) -> list[Change]:
+        lens = self._rules.lens(None)
+        return diff_values(recorded, live) if lens is None else changes_between(recorded, live, lens)
+
+
 class RecordedRun:
     """The events of one run, indexed for replay. `moved`: the folder in which its code is now, and the one
-    in which that was. `redaction`: what was not to be recorded of it."""
+    in which that was. `redaction`: what was not to be recorded of it. `held`: how closely the code is held
+    against it."""
 
     def __init__(self, events: Iterable[Event]) -> None:
         self.steps: dict[Lineage, RecordedStep] = {}
@@ -155,6 +187,7 @@ class RecordedRun:
         self.moved: tuple[str, str] | None = None
         self.redaction: Redaction | None = None
         self.keyless: str | None = None
+        self.held = Held()
         started: Event | None = None
         for event in events:
             match event.type:

@@ -32,6 +32,17 @@ class Receipt:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """How far a strict replay came: the indexes of the recorded steps that its code asked for, in order, and
+    the step at which it parted, as the code asked for it."""
+
+    matched: list[int]
+    skill_name: str | None = None
+    kind: str | None = None
+    params: Any = None
+
+
 @dataclass(slots=True)
 class ReplayResult:
     """The verdict on one replay.
@@ -43,6 +54,7 @@ class ReplayResult:
     is the run that came about, and `kept` says whether it is in the store. `stopped`: the code did not come
     to its end, the replay ended it. `crash` says what ended the code of a strict replay early: an exception
     that the record has not, raised by the code itself after it had asked for recorded steps alone.
+    `reached`: how far a strict replay came.
     """
 
     run_id: str
@@ -57,6 +69,7 @@ class ReplayResult:
     kept: bool = False
     stopped: bool = False
     crash: str | None = None
+    reached: Reached | None = None
     value: Any = None
     error: BaseException | None = None
 

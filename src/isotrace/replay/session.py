@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
-from isotrace.compare import findings
+from isotrace.compare import Level, Rules, findings
 from isotrace.contracts import TraceStore
 from isotrace.errors import ReplayError, UncontrolledSourceError
 from isotrace.ledger import Ledger
@@ -31,7 +31,7 @@ from isotrace.record.spec import SkillSpec
 from isotrace.replay.guard import Guard, active_guard, guarded
 from isotrace.replay.plan import READS, Plan
 from isotrace.replay.player import Player
-from isotrace.replay.recorded import RecordedRun, recorded_run
+from isotrace.replay.recorded import Held, RecordedRun, recorded_run
 from isotrace.replay.rerun import Rerun
 from isotrace.replay.result import ReplayResult
 from isotrace.replay.sleeping import no_waiting
@@ -91,6 +91,7 @@ class Replay:
         self.record: RecordedRun = recorded_run(source)
         self.record.moved = self.plan.moved
         self.record.use_redactors()
+        self.record.held = Held(Level.of(self.plan.level), Rules.parse(**self.plan.rules))
         self._source = source
         self.driving: Player | Rerun
         if self.plan.is_strict:

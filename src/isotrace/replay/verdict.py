@@ -22,7 +22,7 @@ from isotrace.replay.matching import LiveStep
 from isotrace.replay.player import Player
 from isotrace.replay.recorded import RecordedStep
 from isotrace.replay.rerun import Rerun
-from isotrace.replay.result import Receipt, ReplayResult
+from isotrace.replay.result import Reached, Receipt, ReplayResult
 from isotrace.replay.stop import ReplayStop
 
 _WITHOUT_CAUSE = {
@@ -85,9 +85,16 @@ def strict_result(player: Player, ended: Ended) -> ReplayResult:
         cause=_strict_cause(player, ended.original, divergences) if verdict is Verdict.DIVERGED else None,
         stopped=player.stopped,
         crash=_crash(player, ended, divergences),
+        reached=_reached(player),
         value=ended.value if verdict is Verdict.MATCH else None,
         error=ended.error,
     )
+
+
+def _reached(player: Player) -> Reached:
+    matched = sorted(step.index for step in player.matcher.matched)
+    live = player.matcher.stopped_at
+    return Reached(matched) if live is None else Reached(matched, live.skill_name, live.kind, live.params)
 
 
 _CRASHED = {Code.EARLY_END, Code.MISSING_STEP, Code.STATUS_CHANGED, Code.ERROR_CHANGED}

@@ -85,6 +85,20 @@ def print_diff(
         _print_rest(console, [one for one in diff.divergences if one is not first])
 
 
+def print_sides(
+    console: Console,
+    original: TraceRecord,
+    replay: TraceRecord,
+    diff: TraceDiff,
+    *,
+    names: tuple[str, str] = ("A", "B"),
+) -> None:
+    """Prints both runs in two columns (below each other on a narrow terminal), around what differs."""
+    view = _Sides(console, original, replay, diff)
+    view.print_heads(names)
+    view.print_rows(_interesting(diff.alignment, diff.first))
+
+
 def _interesting(alignment: Sequence[Pair], first: Divergence | None) -> list[int]:
     """The rows that differ with some around them; where there are too many, those from the first on."""
     wanted: set[int] = set()
