@@ -19,6 +19,7 @@ import orjson
 import pytest
 
 import isotrace
+from isotrace.compare import diff_traces
 from isotrace.contracts import RunQuery
 from isotrace.errors import RedactorError, UsageError
 from isotrace.formats.jsonl import JsonlExporter
@@ -200,6 +201,28 @@ def test_with_another_key_equality_of_pseudonyms_is_inconclusive(
     changed = lab.replay(taken, lambda: find("write at ann@x.org")["found"])
     assert (str(changed.verdict), str(changed.divergences[0].code)) == ("DIVERGED", "PARAMS_CHANGED")
     assert str(lab.replay(plain, lambda: find("write to nobody")["found"]).verdict) == "MATCH"
+
+
+def test_two_runs_whose_pseudonyms_have_two_keys_are_compared_without_them(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = {}
+    for key in ("k1", "k2"):
+        monkeypatch.setenv("ISOTRACE_REDACT_KEY", key)
+        taken[key] = record(lab, "write to ann@x.org", redact=["email"]).record
+        taken[key + " other"] = record(lab, "write at ann@x.org", redact=["email"]).record
+        taken[key + " none"] = record(lab, "write to nobody", redact=["email"]).record
+
+    def verdict(one: str, other: str, level: str = "decisions") -> str:
+        return str(diff_traces(taken[one], taken[other], level=level).verdict)
+
+    assert verdict("k1", "k2") == "INCONCLUSIVE"
+    assert verdict("k1", "k2", "exact") == "INCONCLUSIVE"
+    assert verdict("k1", "k2 other") == "DIVERGED"
+    assert verdict("k1 none", "k2 none") == "MATCH"
+    assert verdict("k1", "k2", "skeleton") == "MATCH"
+    pointers = [one.pointers for one in diff_traces(taken["k1"], taken["k2 other"]).divergences]
+    assert pointers[0] == ["/text"]
 
 
 def test_a_redactor_that_is_another_by_now_is_an_error(

@@ -39,6 +39,7 @@ from isotrace.compare.divergence import (
 )
 from isotrace.compare.findings import lineage_of
 from isotrace.compare.fitting import fitted
+from isotrace.compare.pseudonyms import keys_differ, without_pseudonyms
 from isotrace.compare.rules import Level, Rules, changes_between, check_kinds
 from isotrace.compare.schedule import schedule_divergences
 from isotrace.compare.steps import StepPair, compare_pair
@@ -133,9 +134,10 @@ def diff_traces(
 
     `kinds` restricts the comparison to steps of these kinds; it goes before `rules.kinds`. If neither
     run has such a step there is nothing to compare, and the verdict is `INCONCLUSIVE`.
-    A record that contradicts itself is not compared: the verdict is `INVALID_RECORD`. Values beyond
-    the limits of hashing, which no recording holds, are compared as far as recording would have kept
-    them: of what is too deep or too large, only the type.
+    Runs whose pseudonyms were made with two keys are compared without them, and are `INCONCLUSIVE` if
+    nothing else differs. A record that contradicts itself is not compared: the verdict is `INVALID_RECORD`.
+    Values beyond the limits of hashing, which no recording holds, are compared as far as recording would
+    have kept them: of what is too deep or too large, only the type.
 
     Raises `SchemeMismatchError` for runs recorded under two hash schemes, `UsageError` for an
     unknown level or kind, `CanonicalizationError` if params are not plain values.
@@ -149,11 +151,32 @@ def diff_traces(
     broken = [check_record(original, "original"), check_record(replay, "replay")]
     if any(broken):
         return _invalid([one for one in broken if one], level)
+    found = _compared(original, replay, level, rules, kinds)
+    if found.verdict is Verdict.DIVERGED and keys_differ(original, replay):
+        plain = _compared(*without_pseudonyms(original, replay), level, rules, kinds)
+        return _between_keys(found, plain)
+    return found
+
+
+def _compared(
+    original: TraceRecord, replay: TraceRecord, level: Level, rules: Rules, kinds: Sequence[str] | None
+) -> TraceDiff:
     try:
         return _Comparison(original, replay, level, rules, kinds).result()
     except (LimitError, RecursionError):
         # Looked for only now: hashing is what says that a value is too deep or too large.
         return _Comparison(fitted(original), fitted(replay), level, rules, kinds).result()
+
+
+def _between_keys(found: TraceDiff, plain: TraceDiff) -> TraceDiff:
+    """What differs beside pseudonyms; where that is nothing, that they can't be compared."""
+    if plain.verdict is not Verdict.MATCH:
+        return replace(plain, parity=found.parity)
+    gap = findings.record_gap(
+        None, (), "only pseudonyms differ, and they were made with two keys", pointers=["/redactors/key"]
+    )
+    divergences = in_order([*plain.divergences, gap])
+    return replace(plain, verdict=Verdict.INCONCLUSIVE, divergences=divergences, parity=found.parity)
 
 
 def _invalid(broken: list[Divergence], level: Level) -> TraceDiff:

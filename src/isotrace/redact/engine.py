@@ -76,10 +76,6 @@ class Engine:
         """Whether this is a text that one of these redactors has left, and nothing else."""
         return isinstance(value, str) and self._ours.fullmatch(value) is not None
 
-    def without_keys(self, text: str) -> str:
-        """The text with pseudonyms as plain placeholders: `[email:3f9a1c07be]` as `[email]`."""
-        return self._ours.sub(_plain, text)
-
     def text(self, text: str) -> str:
         """The text, redacted. Never raises."""
         known = self._known.get(text)
@@ -158,10 +154,6 @@ class Engine:
         except Exception as error:  # what an extension raises must never let its text through
             raise _Failed(named.short) from error
         return [(start, end) for start, end in spans if start < end]
-
-
-def _plain(match: re.Match[str]) -> str:
-    return f"{match[0].partition(':')[0].rstrip(']')}]"
 
 
 def _beside_escapes(text: str, start: int, end: int) -> tuple[int, int]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hmac
 import os
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from hashlib import sha256
 from typing import Any, Final
 
@@ -119,10 +118,6 @@ class Redaction:
         """A text without what has to go."""
         return self._engine.text(text)
 
-    def without_keys(self, data: bytes) -> bytes:
-        """Value bytes with pseudonyms as plain placeholders."""
-        return self._engine.without_keys(data.decode()).encode()
-
     def pieces(self, pieces: Sequence[bytes], skill: str, *, joined: bool) -> list[bytes]:
         """The pieces of a stream without what has to go, also where that was cut. As many as there were.
 
@@ -147,11 +142,6 @@ class Redaction:
     @staticmethod
     def _path(name: str, skill: str | None) -> tuple[str, ...]:
         return (name,) if skill is None and name in _RUN_VALUES else ()
-
-    @cached_property
-    def keyed(self) -> bool:
-        """Whether it makes pseudonyms."""
-        return self._key is not None
 
 
 def _of_entry_points(name: str, config: Config) -> Any:

@@ -10,6 +10,7 @@ import orjson
 
 from isotrace.compare import findings
 from isotrace.compare.divergence import Code, Divergence, Severity
+from isotrace.compare.pseudonyms import pattern_of, without
 from isotrace.errors import RecordGapError
 from isotrace.events import lineage_text
 from isotrace.hashing import params_digest
@@ -122,8 +123,8 @@ class Matcher:
         live = orjson.loads(data)
         if self._minted:
             live, _ = self._minted.replace(live)
-        before, after = (redaction.without_keys(orjson.dumps(one)) for one in (step.params, live))
-        if params_digest(orjson.loads(before)) != params_digest(orjson.loads(after)):
+        pattern = pattern_of(redaction.names)
+        if params_digest(without(step.params, pattern)) != params_digest(without(live, pattern)):
             return False
         self.uncertain.append(f"{spec.name} (step {step.index}): {self._record.keyless}")
         return True
