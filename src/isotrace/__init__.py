@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from isotrace.record import run as run
     from isotrace.record import skill as skill
     from isotrace.registry import open_store as open_store
+    from isotrace.report.html import render_behaviours as render_behaviours
     from isotrace.report.html import render_diff as render_diff
     from isotrace.report.html import render_run as render_run
 
@@ -88,7 +89,7 @@ _HOMES = {
         " skill"
     ),
     "isotrace.registry": "open_store",
-    "isotrace.report.html": "render_diff render_run",
+    "isotrace.report.html": "render_behaviours render_diff render_run",
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
 

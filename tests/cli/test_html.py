@@ -74,3 +74,12 @@ def test_diff_page_keeps_exit_code_and_json(isotrace: Callable[..., Any], tmp_pa
     said = isotrace("diff", RUN_A, RUN_A, "--json", "--html", str(tmp_path / "diff.html"))
     assert (said.code, said.json["verdict"]) == (0, "MATCH")
     assert isotrace("diff", RUN_A, RUN_B, "--html", "-").out.startswith("<!doctype html>")
+
+
+def test_behaviours_writes_a_page(isotrace: Callable[..., Any], tmp_path: Path) -> None:
+    file = tmp_path / "many.html"
+    said = isotrace("behaviours", "--html", str(file))
+    assert (said.code, said.out) == (0, f"wrote {file}\n")
+    assert "runs took" in file.read_text("utf-8")
+    assert isotrace("behaviours", "--json", "--html", str(file)).json["groups"][0]["runs"] == 2
+    assert isotrace("behaviours", "--by", "status", "--html", "-").out.startswith("<!doctype html>")

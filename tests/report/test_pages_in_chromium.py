@@ -11,7 +11,8 @@ from playwright.sync_api import Locator, Page
 
 from isotrace.compare import diff_traces
 from isotrace.models import RunContext, TraceRecord, TraceStatus, Violation
-from isotrace.report.html import render_diff, render_run
+from isotrace.operations import behaviours
+from isotrace.report.html import render_behaviours, render_diff, render_run
 
 HOSTILE = "</style></script><script>alert(1)</script><img src=x onerror=alert(1)>\u202ejavascript:alert(1)"
 
@@ -254,3 +255,51 @@ def test_hostile_text_of_two_runs_is_inert(
     assert page.locator("script").count() == 1
     assert page.locator("img").count() == 0
     assert "<img src=x" in page.locator("#r0").inner_text()
+
+
+# --- many runs ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def many(step: Callable, run: Callable) -> list[TraceRecord]:
+    """Runs of three paths, one of them with a hostile name, in two tasks."""
+    return [
+        run(
+            step(0, "chat", {}, kind="llm"),
+            *([step(1, "check_" * 9, {"limit": at})] if at % 3 else []),
+            step(2 if at % 3 else 1, HOSTILE, {}),
+            run_id=f"{at:032d}",
+            metadata={"task": f"{HOSTILE} {at % 2}", "reward": at % 3},
+        )
+        for at in range(12)
+    ]
+
+
+@pytest.mark.parametrize("by", [None, "task"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_page_of_many_runs_reads_well_everywhere(
+    opened: Callable[..., Page], many: list[TraceRecord], by: str | None, scheme: str
+) -> None:
+    html = render_behaviours(behaviours(many, by=by))
+    for width in (1280, 360):
+        page = opened(html, viewport={"width": width, "height": 740}, color_scheme=scheme)
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        assert page.evaluate(CONTRAST) == []
+        assert page.locator("script").count() == 1
+        assert page.locator("img").count() == 0
+
+
+def test_keyboard_walks_the_tree(opened: Callable[..., Page], many: list[TraceRecord]) -> None:
+    page = opened(render_behaviours(behaviours(many)))
+    walked = []
+    for key in "jjkn":
+        page.keyboard.press(key)
+        walked.append(page.evaluate("document.activeElement.id"))
+    assert walked == ["w0", "w1", "w0", "w0"]
+
+
+def test_tree_is_reached_without_script(opened: Callable[..., Page], many: list[TraceRecord]) -> None:
+    page = opened(render_behaviours(behaviours(many)), java_script_enabled=False)
+    page.locator(".parting a").first.click()
+    assert page.url.endswith("#w0")
+    assert 0 <= box_of(page.locator("#w0"))["y"] < 800

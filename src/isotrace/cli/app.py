@@ -34,7 +34,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "ls": ("ls", "List runs, newest first."),
     "show": ("show", "Show one run as a timeline, or one of its steps in full."),
     "diff": ("diff", "Compare two runs, and show where they parted."),
-    "behaviours": ("behaviours", "Say how deterministic runs are: which paths they took, how often, and where they part."),
+    "behaviours": (
+        "behaviours",
+        "Say how deterministic runs are: which paths they took, how often, and where they part.",
+    ),
     "fork": ("fork", "Run an agent again up to a step, and let it go its own way from there."),
     "replay": ("replay", "Run an agent again, offline, its steps served from the record."),
     "check": ("check", "Replay golden runs, and exit with what came of them."),

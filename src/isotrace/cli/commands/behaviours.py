@@ -9,6 +9,7 @@ import click
 
 from isotrace.cli.face import Face, with_face
 from isotrace.cli.options import with_looking, with_query
+from isotrace.cli.pages import check_page, html_option, write_page
 from isotrace.compare import Rules
 from isotrace.models import META_TASK
 from isotrace.operations import Selection, stored_behaviours
@@ -29,6 +30,7 @@ from isotrace.operations import Selection, stored_behaviours
     metavar="N",
     help="Only groups of exactly so many runs.",
 )
+@html_option
 @with_query(None)
 @with_face
 def command(
@@ -38,6 +40,7 @@ def command(
     level: str,
     rules: Rules,
     runs_per_group: int | None,
+    html: str | None,
     select: Callable[[str], Selection],
 ) -> None:
     """Say how deterministic runs are: which paths they took, how often, and where they part.
@@ -48,8 +51,10 @@ def command(
     Without --by the runs are one group: its numbers, the tree of its paths, and the steps at which its runs
     part. With --by: for each group how many runs, how many distinct paths, the index of the first step (of
     the chosen kinds) at which not all of them agree, and how often two of them do. Levels exact and outcome
-    read every run. With --json: groups, and over them identical, agreement and pass_k.
+    read every run. With --json: groups, and over them identical, agreement and pass_k. With --html: all of
+    it drawn, on a page.
     """
+    check_page(face, html)
     from isotrace.report.terminal.behaviours import print_behaviours
     from isotrace.report.terminal.console import make_console, progress
 
@@ -62,5 +67,9 @@ def command(
         )
     if face.json:
         face.print_json(found.to_dict())
-    else:
+    elif html is None:
         print_behaviours(make_console(), found)
+    if html is not None:
+        from isotrace.report.html import render_behaviours
+
+        write_page(face, render_behaviours(found), html)

@@ -9,6 +9,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from isotrace.errors import MissingExtraError
+from isotrace.population.wording import percent
 from isotrace.report.figures import cost, duration, moment, short_id, tokens
 from isotrace.report.safe import visible
 
@@ -44,6 +45,7 @@ def _environment() -> Environment:
         "cost": cost,
         "tokens": tokens,
         "moment": moment,
+        "percent": percent,
         "short": short_id,
         "share": lambda value: f"{value * 100:.3f}".rstrip("0").rstrip(".") + "%",
         "count": lambda number, noun: f"{number:,} {noun}{'' if number == 1 else 's'}",
