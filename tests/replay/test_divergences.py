@@ -7,7 +7,10 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -166,6 +169,89 @@ def test_a_step_that_comes_too_early_is_reordered(lab: Lab) -> None:
     one = parted(lab, taken, changed)
     assert place(one) == ("REORDERED", 1, (1,), [])
     assert (one.expected, one.actual, one.original_index, one.replay_index) == ("search", "refund", 2, 1)
+
+
+def test_calls_of_one_skill_in_another_order_are_reordered(lab: Lab) -> None:
+    order = ["a", "b", "c", "d"]
+
+    def agent() -> None:
+        for name in order:
+            search(name)
+
+    taken = lab.record(agent)
+    order = ["a", "c", "b", "d"]
+    one = parted(lab, taken, agent)
+    assert place(one) == ("REORDERED", 1, (1,), [])
+    assert (one.original_index, one.replay_index) == (2, 1)
+    order = ["b", "c", "d", "a"]
+    one = parted(lab, taken, agent)
+    assert place(one) == ("REORDERED", 0, (0,), []), "several came before it"
+    assert one.message == "search comes here; on record it is step 1, here is search"
+
+
+def test_a_step_that_is_left_out_is_missing_whatever_follows_it(lab: Lab) -> None:
+    names = ["a", "b", "c", "d"]
+
+    async def agent() -> None:
+        for name in names:
+            await fetch(name)
+        search("last")
+
+    taken = lab.record(agent)
+    for left, index, served in (
+        (["b", "c", "d"], 0, 4),
+        (["a", "d"], 1, 3),
+        (["a", "b", "c"], 3, 4),
+        (["a", "c", "x"], 1, 2),
+    ):
+        names = left
+        result = lab.replay(taken, agent)
+        one = only(result)
+        assert place(one) == ("MISSING_STEP", index, (index,), [])
+        assert one.expected == {"skill_name": "fetch", "params": {"what": "abcd"[index]}}
+        assert (result.receipt.served, result.receipt.executed) == (served, 0)
+
+
+def test_more_or_fewer_tasks_before_a_step_do_not_hide_what_changed_in_it(lab: Lab) -> None:
+    tasks, asked = 3, "shoes"
+
+    async def nothing() -> None:
+        await asyncio.sleep(0)
+
+    async def agent() -> None:
+        await asyncio.gather(*(nothing() for _ in range(tasks)))
+        search(asked)
+        search("last")
+
+    taken = lab.record(agent)
+    for tasks in (1, 5):
+        asked = "boots"
+        assert place(parted(lab, taken, agent)) == ("PARAMS_CHANGED", 0, (3,), ["/query"])
+        asked = "shoes"
+        one = parted(lab, taken, agent)
+        assert (one.code, one.index) == ("EXTRA_STEP", 0)
+        assert one.message == (
+            f"search comes as {tasks}, on record it is 3: other tasks or branches are opened before it"
+        )
+
+
+def test_threads_that_start_in_another_order_do_not_hide_what_changed_behind_them(lab: Lab) -> None:
+    slow, asked = "a", "last"
+
+    def job(name: str) -> None:
+        time.sleep(0.05 if name == slow else 0)
+        search(name)
+
+    def agent() -> None:
+        search("first")
+        with ThreadPoolExecutor(2) as pool:
+            for one in [pool.submit(copy_context().run, job, name) for name in "ab"]:
+                one.result()
+        search(asked)
+
+    taken = lab.record(agent)
+    slow, asked = "b", "other"
+    assert place(parted(lab, taken, agent)) == ("PARAMS_CHANGED", 3, (1,), ["/query"])
 
 
 def test_a_step_of_another_kind(lab: Lab) -> None:

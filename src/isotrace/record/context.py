@@ -167,6 +167,14 @@ class Driver(Protocol):
 
 
 _THREAD = "thread "
+_EARLY = "early "
+
+
+def in_thread(lineage: Lineage) -> bool:
+    """Whether a step was taken in a thread that isotrace does not order."""
+    keys = (key.removeprefix(_EARLY) for key in lineage if isinstance(key, str))
+    return any(key.startswith(_THREAD) for key in keys)
+
 
 _threads = local()
 
@@ -281,7 +289,7 @@ class Branch:
         keys = self._keys()
         # As wide as their order as texts needs.
         name = f"{_THREAD}{sum(key.startswith(_THREAD) for key in keys):03}"
-        place = (self.count - 1, name) if self.count else (0, f"early {name}")
+        place = (self.count - 1, name) if self.count else (0, f"{_EARLY}{name}")
         branch = keys[name] = Branch(self.driver, (*self.path, *place), self.last_us, Control(ordered=False))
         branch.opener = self
         return branch

@@ -54,7 +54,7 @@ class Driving(ABC):
     scheduler: Scheduler
     driver: Driver
 
-    def __init__(self, record: RecordedRun) -> None:
+    def __init__(self, record: RecordedRun, *, looks_ahead: bool = False) -> None:
         self.record = record
         self.implied = False
         self.divergences: list[Divergence] = []
@@ -65,7 +65,7 @@ class Driving(ABC):
         self.root_cancelled = 0
         self.minted = MintedIds()
         self.answers = StreamedAnswers(self.minted)
-        self.matcher = Matcher(record, self.minted, self.stop)
+        self.matcher = Matcher(record, self.minted, self.stop, looks_ahead=looks_ahead)
         self.noted_reads = NotedReads(record, self.marks.append)
         self.info = self._restored_info()
         self._lock = threading.Lock()
@@ -165,7 +165,7 @@ class Driving(ABC):
 
     def stop(self, divergence: Divergence) -> NoReturn:
         """Stops the replay. The first divergence stands; what follows from it is not reported."""
-        self._end(divergence)
+        self._end(self.matcher.standing(divergence))
 
     def fail(self, error: IsotraceError) -> NoReturn:
         """Stops a replay that can't be carried out. The agent can't survive it, the caller is told."""

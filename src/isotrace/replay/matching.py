@@ -17,7 +17,7 @@ from isotrace.hashing import params_digest
 from isotrace.jsondiff import diff_values
 from isotrace.minted import MintedIds
 from isotrace.models import Erased, Lineage
-from isotrace.record.context import Branch
+from isotrace.record.context import Branch, in_thread
 from isotrace.record.snapshot import snapshot_params
 from isotrace.record.spec import SkillSpec
 from isotrace.replay.recorded import RecordedRun, RecordedStep
@@ -39,16 +39,27 @@ class Matcher:
     """Finds the recorded step of each live call; stops the replay where there is none.
 
     `matched` are the steps found so far, `uncertain` what their equality can't vouch for.
+
+    A call that is exactly a later step of its branch came too early, or those before that are left out: only
+    the code can tell, by what it asks for next. With `looks_ahead` it is served that step, and those behind
+    it, as long as it asks for just these; `passed_over` are the steps before, of which the first is the
+    divergence.
     """
 
-    def __init__(self, record: RecordedRun, minted: MintedIds, stop: Stop) -> None:
+    def __init__(
+        self, record: RecordedRun, minted: MintedIds, stop: Stop, *, looks_ahead: bool = False
+    ) -> None:
         self.matched: list[RecordedStep] = []
         self.stopped_at: LiveStep | None = None
         self.uncertain: list[str] = []
+        self.passed_over: list[RecordedStep] = []
+        self._looks_ahead = looks_ahead
+        self._twin: RecordedStep | None = None
+        self._last: RecordedStep | None = None
         self._record = record
         self._minted = minted
         self._stop = stop
-        self._starts = iter(record.starts)
+        self._starts = iter([one for one in record.starts if not in_thread(one)])
         self._drift: tuple[str, str] | None = None
         self._lock = threading.Lock()
 
@@ -63,7 +74,9 @@ class Matcher:
         """The recorded step that this call is."""
         lineage = (*branch.path, branch.next_step())
         data = self.asked(spec, args, kwargs)
-        if self._record.is_partial:
+        if self._last is not None and lineage[:-1] == self._last.lineage[:-1]:
+            step = self._behind(spec, self._last, data)
+        elif self._record.is_partial:
             with self._lock:
                 step = self.find(spec, self._in_order(spec, branch, data), data)
         else:
@@ -96,7 +109,7 @@ class Matcher:
         if step is None:
             self._extra(spec, lineage, data)
         if step.kind != spec.kind or step.skill_name != spec.name:
-            self._other_skill(spec, step, data)
+            return self._other_skill(spec, step, data)
         self._note_start(lineage)
         try:
             equal, live = step.params_equal(data, self._minted)
@@ -107,7 +120,7 @@ class Matcher:
             or self._record.held.asks_the_same(spec.name, step.params, live)
             or self._equal_without_keys(spec, step, data)
         ):
-            self._other_params(spec, step, live)
+            return self._other_params(spec, step, live)
         if _OBJECT_TAG in data:
             self.uncertain.append(
                 f"{spec.name} (step {step.index}) was given an object that can't be compared"
@@ -136,7 +149,10 @@ class Matcher:
         self._stop(findings.extra_step(index, lineage, spec.name, params, nearest=nearest))
 
     def _note_start(self, lineage: Lineage) -> None:
-        """Starts in another order than recorded are no divergence by themselves, but explain one."""
+        """Starts in another order than recorded are no divergence by themselves, but explain one. Not those
+        in threads that isotrace does not order: they come otherwise each time, and explain nothing."""
+        if in_thread(lineage):
+            return
         expected = next(self._starts, None)
         if self._drift is None and expected != lineage and not self._record.is_partial:
             was = lineage_text(expected) if expected is not None else "nothing"
@@ -159,26 +175,90 @@ class Matcher:
             self._stop(findings.late_end(total, lineage, (total, total + 1), [spec.name]))
         index = self._record.index_of(lineage)
         nearest = self._nearest(spec, params)
-        self._stop(findings.extra_step(index, lineage, spec.name, params, nearest=nearest))
+        here = self._next_of(lineage[:-1])
+        if here is None or (here.kind, here.skill_name) != (spec.kind, spec.name):
+            self._stop(findings.extra_step(index, lineage, spec.name, params, nearest=nearest))
+        # The same step of the same branch: the code opens more branches before it, or fewer.
+        if not here.asks(params):
+            self._stop(findings.params_changed(here.index, here.lineage, here.params, params))
+        was, now = lineage_text(here.lineage), lineage_text(lineage)
+        moved = (
+            f"{spec.name} comes as {now}, on record it is {was}: other tasks or branches are opened before it"
+        )
+        extra = findings.extra_step(here.index, lineage, spec.name, params, nearest=nearest)
+        self._stop(replace(extra, message=moved))
 
-    def _other_skill(self, spec: SkillSpec, step: RecordedStep, data: bytes) -> NoReturn:
+    def _next_of(self, path: Lineage) -> RecordedStep | None:
+        """The first step that is left of the record, if it is one of this branch itself."""
+        done = {step.lineage for step in self.matched}
+        left = next((step for step in self._record.ordered if step.lineage not in done), None)
+        return left if left is not None and left.lineage[:-1] == path else None
+
+    def _other_skill(self, spec: SkillSpec, step: RecordedStep, data: bytes) -> RecordedStep:
         params = self._asked(spec, data)
+        twin = self._same_elsewhere(spec, params, step)
+        if twin is not None and self._pass_over(step, twin):
+            return twin
         where, lineage = step.index, step.lineage
         if step.kind != spec.kind:
             self._stop(findings.kind_changed(where, lineage, step.kind, spec.kind))
-        twin = self._same_elsewhere(spec, params, step)
         if twin is not None:
-            self._stop(_reordered(spec, step, twin))
+            self._stop(_reordered(step, twin))
         nearest = self._nearest(spec, params)
-        self._stop(findings.skill_changed(where, lineage, step.skill_name, spec.name, nearest=nearest))
+        return self._stop(findings.skill_changed(where, lineage, step.skill_name, spec.name, nearest=nearest))
 
-    def _other_params(self, spec: SkillSpec, step: RecordedStep, live: Any) -> NoReturn:
+    def _other_params(self, spec: SkillSpec, step: RecordedStep, live: Any) -> RecordedStep:
         self.stopped_at = LiveStep(spec, live)
         if self._drift is not None:
             # Between two records this is a warning; here the code can't go on.
             changed = findings.schedule_changed(step.index, step.lineage, *self._drift)
             self._stop(replace(changed, severity=Severity.ERROR))
-        self._stop(findings.params_changed(step.index, step.lineage, step.params, live))
+        twin = self._same_elsewhere(spec, live, step) if self._looks_ahead else None
+        if twin is not None and self._pass_over(step, twin):
+            return twin
+        return self._stop(findings.params_changed(step.index, step.lineage, step.params, live))
+
+    # --- a step too early -----------------------------------------------------------------
+
+    def _pass_over(self, here: RecordedStep, twin: RecordedStep) -> bool:
+        """Takes a call at the place of `here` for the later step that it is, if all between them are
+        steps of the same branch; whether it did."""
+        between = self._record.ordered[here.index : twin.index]
+        if not self._looks_ahead or any(step.lineage[:-1] != here.lineage[:-1] for step in between):
+            return False
+        self._twin = self._last = twin
+        self.passed_over, self.stopped_at = between, None
+        self.matched.append(twin)
+        return True
+
+    def _behind(self, spec: SkillSpec, last: RecordedStep, data: bytes) -> RecordedStep:
+        """What the code asks for behind a step that came too early: what followed that on record, or the
+        end of the replay."""
+        params = self._asked(spec, data)
+
+        def is_asked(step: RecordedStep) -> bool:
+            return (step.kind, step.skill_name) == (spec.kind, spec.name) and step.asks(params)
+
+        if any(map(is_asked, self.passed_over)):
+            assert self._twin is not None
+            self._stop(_reordered(self.passed_over[0], self._twin))
+        following = self._record.ordered[last.index + 1 : last.index + 2]
+        if not following or following[0].lineage[:-1] != last.lineage[:-1] or not is_asked(following[0]):
+            self._stop(self._left_out())
+        self._last, self.stopped_at = following[0], None
+        self.matched.append(following[0])
+        return following[0]
+
+    def _left_out(self) -> Divergence:
+        first = self.passed_over[0]
+        params = first.started.value("params", {})
+        given = params.to_dict() if isinstance(params, Erased) else params
+        return findings.missing_step(first.index, first.lineage, first.skill_name, given)
+
+    def standing(self, divergence: Divergence) -> Divergence:
+        """The first divergence, where this one follows from it."""
+        follows = self._twin is not None and divergence.code is not Code.REORDERED
+        return self._left_out() if follows else divergence
 
     # --- what comes closest ---------------------------------------------------------------
 
@@ -208,14 +288,14 @@ class Matcher:
         return {**_brief(nearest), "pointers": [change.pointer for change in changes]}
 
 
-def _reordered(spec: SkillSpec, step: RecordedStep, twin: RecordedStep) -> Divergence:
-    message = f"{spec.name} comes here; on record it is step {twin.index}, here is {step.skill_name}"
+def _reordered(step: RecordedStep, twin: RecordedStep) -> Divergence:
+    message = f"{twin.skill_name} comes here; on record it is step {twin.index}, here is {step.skill_name}"
     return Divergence(
         Code.REORDERED,
         step.index,
         step.lineage,
         expected=step.skill_name,
-        actual=spec.name,
+        actual=twin.skill_name,
         nearest={**_brief(twin), "pointers": []},
         original_index=twin.index,
         replay_index=step.index,

@@ -37,7 +37,7 @@ class Player(Driving):
     """Serves one recorded run to the first run that opens."""
 
     def __init__(self, record: RecordedRun, *, stall_after_s: float = 2.0) -> None:
-        super().__init__(record)
+        super().__init__(record, looks_ahead=True)
         self.closed = False
         self.run: Any = None
         self.step: Step | None = None
@@ -119,6 +119,8 @@ class Player(Driving):
             raise self._stop
         self.answers.learn()
         step = self.matcher.match(spec, branch, args, kwargs)
+        for passed in self.matcher.passed_over:
+            self._cross_out(passed)
         if step.stopped_by is not None:
             self.scheduler.served((step.lineage, "end"))
             self.ended(branch, step)
@@ -136,6 +138,12 @@ class Player(Driving):
             for index in range(len(step.chunks)):
                 self.scheduler.served((step.lineage, index))
         return step
+
+    def _cross_out(self, step: RecordedStep) -> None:
+        """Nothing waits for this one: it was not asked for in its place, and the replay is about to end."""
+        for index in range(len(step.chunks)):
+            self.scheduler.served((step.lineage, index))
+        self.scheduler.served((step.lineage, "end"))
 
     def call(self, spec: SkillSpec, branch: Branch, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self.is_the_run(spec):
