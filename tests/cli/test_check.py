@@ -458,6 +458,64 @@ def test_q_leaves_this_candidate_and_all_after_it(project):
     ]
 
 
+def test_another_checkout_on_a_machine_without_the_keys_gives_the_same(project, tmp_path):
+    agent = AGENT.replace(
+        'PROMPT = "Be kind', 'import os\nKEY = os.environ["MODEL_API_KEY"]\nPROMPT = f"In {os.getcwd()} with'
+    ).replace('f"Where is {order}?"', 'f"Where is {order}?" if os.environ["MODEL_API_KEY"] else "No key"')
+    project.write("agent.py", agent)
+    project.write("pyproject.toml", ENTRIES)
+    project.record("goldens/a.golden", "agent.py", MODEL_API_KEY="sk-1234567890abcdef1234567890abcdef")
+    other = Project(tmp_path / "elsewhere")
+    for name in ("agent.py", "pyproject.toml", "goldens/a.golden"):
+        other.write(name, (project.folder / name).read_text())
+    said = other.isotrace("check", "goldens")
+    assert said.code == 0, said.out
+    other.change("getcwd()", "getcwd().upper()")
+    assert other.isotrace("check", "goldens").code == 1
+
+
+def test_a_redacted_golden_run_matches_and_is_recorded_anew_with_the_same_redactors(project):
+    project.write("agent.py", AGENT.replace("Where is {order}?", "Where is {order}? I am ann@example.com"))
+    project.write("pyproject.toml", ENTRIES)
+    golden = project.record("goldens/a.golden", "--redact", "email", "agent.py")
+    assert "ann@example.com" not in golden.read_text()
+    assert "redactors=" in golden.read_text().splitlines()[1]
+    assert project.isotrace("check", "goldens").code == 0
+    project.change("* 100", "* 99")
+    said = project.isotrace("check", "--record", "goldens")
+    assert said.code == 1, said.out
+    assert "ann@example.com" not in golden.with_name("a.golden.new").read_text()
+    assert said.out.count("PARAMS_CHANGED at step 1") == 2
+
+
+def test_what_a_policy_stopped_is_stopped_again_without_its_rules(project):
+    project.write("rules.toml", RULES)
+    project.write("pyproject.toml", ENTRIES)
+    project.write(
+        "agent.py",
+        AGENT.replace("import isotrace\n", "import isotrace.errors\n", 1)
+        .replace("    refund(order", "    try:\n        refund(order")
+        .replace(
+            "return found",
+            "except isotrace.errors.PolicyViolation as stop:\n        return str(stop)\n    return found",
+        ),
+    )
+    golden = project.record("goldens/a.golden", "--policy", "rules.toml", "agent.py")
+    assert "violation lineage=[1] policy_id=no-refunds" in golden.read_text()
+    (project.folder / "rules.toml").unlink()
+    said = project.isotrace("check", "goldens")
+    assert said.code == 0, said.out
+
+
+RULES = """
+[[rules]]
+id = "no-refunds"
+skills = ["refund"]
+deny = true
+action = "stop"
+"""
+
+
 def test_code_that_makes_no_run_is_an_error(project):
     project.write("pyproject.toml", ENTRIES)
     project.record()

@@ -15,7 +15,7 @@ from isotrace.compare import Divergence, Rules, TraceDiff, Verdict, diff_traces
 from isotrace.errors import ImportFormatError, IsotraceError, UsageError
 from isotrace.ledger import Ledger
 from isotrace.models import StepContext, TraceRecord, TraceStatus, TraceStep
-from isotrace.operations.entries import Entries, Entry
+from isotrace.operations.entries import Entries, Entry, program_of
 from isotrace.operations.goldens import (
     candidate_of,
     golden_of,
@@ -210,6 +210,7 @@ def _checked(path: Path, entries: Entries, plan: Plan, *, quiet: bool, timeout_s
     result, begun = Checked(path), time.monotonic()
     try:
         ledger, entry = _read(result, entries)
+        plan = replace(plan, moved=_moved(ledger, entry))
         result.replayed = replay_in_child(
             str(ledger.events[0].facts["run_id"]),
             plan,
@@ -219,7 +220,7 @@ def _checked(path: Path, entries: Entries, plan: Plan, *, quiet: bool, timeout_s
             golden=str(path.absolute()),
             program=entry.program(ledger),
             folder=str(entry.folder),
-            environment=environment_of(ledger),
+            environment=environment_of(ledger, placeholders=True),
             quiet=quiet,
             timeout_s=timeout_s,
         )
@@ -228,6 +229,12 @@ def _checked(path: Path, entries: Entries, plan: Plan, *, quiet: bool, timeout_s
         result.error = error
     result.seconds = time.monotonic() - begun
     return result
+
+
+def _moved(ledger: Ledger, entry: Entry) -> tuple[str, str] | None:
+    """The folder of the code here, and the one where it was recorded: its paths stand for each other."""
+    then, now = (program_of(ledger) or {}).get("cwd"), str(entry.folder)
+    return (now, then) if isinstance(then, str) and len(then) > 1 and then != now else None
 
 
 def _recorded(path: Path, entries: Entries, *, quiet: bool, timeout_s: float | None) -> Checked:

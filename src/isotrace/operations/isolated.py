@@ -184,7 +184,9 @@ def _error(data: dict[str, Any]) -> IsotraceError:
 def _child(request: dict[str, Any]) -> dict[str, Any]:
     given, elsewhere = request["plan"], request["relocation"]
     relocation = None if elsewhere is None else Relocation(**elsewhere)
-    moved = None if relocation is None else (relocation.target, relocation.source)
+    moved = tuple(given["moved"]) if given["moved"] is not None else None
+    if relocation is not None:
+        moved = (relocation.target, relocation.source)
     plan = Plan(**{**given, "allow": tuple(given["allow"]), "moved": moved})
     store, run_id = _store_of(request)
     try:

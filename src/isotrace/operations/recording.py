@@ -15,7 +15,7 @@ from isotrace.ledger import Ledger
 from isotrace.models import Erased
 from isotrace.operations.entries import Entry, is_whole_program, program_of
 from isotrace.operations.opening import open_store
-from isotrace.operations.programs import record_program
+from isotrace.operations.programs import record_program, use_redactors
 from isotrace.operations.surroundings import environment_of
 from isotrace.record import flush
 from isotrace.record.capture import instrument
@@ -40,7 +40,7 @@ def record_again(
         store_url = str(Path(folder) / "traces.db")
         request = Path(folder) / "request.json"
         request.write_text(json.dumps(_request(golden, entry)))
-        environment = environment_of(golden) | {
+        environment = environment_of(golden, placeholders=False) | {
             "ISOTRACE_STORE": store_url,
             "ISOTRACE_TENANT": str(facts["tenant_id"]),
         }
@@ -66,11 +66,19 @@ def _request(golden: Ledger, entry: Entry) -> dict[str, Any]:
         "function": entry.function,
         "program": entry.program(golden),
         "agent_id": golden.events[0].facts.get("agent_id"),
+        "redactors": [name for name, _ in redactors_of(golden)],
         "whole": is_whole_program(golden),
         "input": given,
         "captured": run.captured,
         "controlled": bool(run.sources),
     }
+
+
+def redactors_of(ledger: Ledger) -> list[tuple[str, str]]:
+    """The names of the redactors that a run was recorded with, and what each of them was."""
+    facts = ledger.events[0].facts.get("redactors")
+    used = facts.get("use") if isinstance(facts, dict) else None
+    return [(str(one[0]), str(one[1])) for one in used or () if isinstance(one, list) and len(one) == 2]
 
 
 def _run(
@@ -116,6 +124,8 @@ def _found(store_url: str, golden: Ledger) -> Ledger:
 
 def _main(path: str) -> None:
     request = json.loads(Path(path).read_text())
+    if request["redactors"]:
+        use_redactors(request["redactors"])
     program = request["program"]
     if program is not None:
         program = {name: program[name] for name in program if name != "agent"}

@@ -24,9 +24,13 @@ def replay_environment(store: TraceStore, run_id: str, *, tenant_id: str) -> dic
     return environment | _hash_seed(ledger)
 
 
-def environment_of(ledger: Ledger) -> dict[str, str]:
-    """The same for a run that comes from a file: this process's own environment, with the run's hash seed."""
-    return dict(os.environ) | _hash_seed(ledger)
+def environment_of(ledger: Ledger, *, placeholders: bool) -> dict[str, str]:
+    """The same for a run that comes from a file: this process's own environment, with the run's hash seed.
+    With `placeholders`, each secret that was set, and is not here, has a value that is none."""
+    environment = dict(os.environ)
+    if placeholders:
+        environment |= variables.placeholders(_noted(ledger, VARIABLES), environment)
+    return environment | _hash_seed(ledger)
 
 
 def changed_files(store: TraceStore, run_id: str, *, tenant_id: str) -> list[str]:

@@ -59,6 +59,7 @@ WITHHELD: Final = {"set": True}
 """In place of a value that is not kept."""
 
 _OURS = re.compile(r"(?:ISOTRACE|PYTHON|LD|DYLD|COVERAGE|COV)_?|_$")
+_NAME = re.compile(r"(?!ISOTRACE|PYTHON|LD_|DYLD_|COV)[A-Z][A-Z0-9_]*")
 _MAX_NAMES = 300
 _MAX_LENGTH = 2000
 
@@ -134,6 +135,16 @@ def local_zone() -> str:
     east = -time.timezone
     sign, (hours, rest) = "-" if east >= 0 else "+", divmod(abs(east), 3600)
     return f"<{time.tzname[0]}>{sign}{hours}:{rest // 60:02}"
+
+
+def placeholders(variables: Mapping[str, Any], here: Mapping[str, str]) -> dict[str, str]:
+    """Values that are none for the secrets that were set when this was noted and are not set here: an SDK
+    that asks for a key before its first call gets one. Of a record from elsewhere no more is restored."""
+    return {
+        name: PLACEHOLDER
+        for name, value in variables.items()
+        if value == WITHHELD and name not in here and is_secret_name(name) and _NAME.fullmatch(name)
+    }
 
 
 def restored(variables: Mapping[str, Any], here: Mapping[str, str]) -> dict[str, str]:
