@@ -25,8 +25,10 @@ from isotrace.errors import RedactorError, UsageError
 from isotrace.formats.jsonl import JsonlExporter
 from isotrace.record import current_run, skill
 from isotrace.record.sealer import adopt_journals
+from isotrace.redact.redaction import Redaction
 from isotrace.replay import Replay
 from isotrace.replay.plan import Plan
+from isotrace.report.reading import redactors
 from isotrace.stores.sqlite import SqliteStore
 
 if TYPE_CHECKING:
@@ -325,6 +327,47 @@ def test_a_redactor_that_fails_lets_nothing_through_and_is_noted(
     assert b"a canary" not in on_disk(tmp_path)
     assert str(lab.replay(taken, lambda: find("a canary")["found"]).verdict) == "MATCH"
     store.close()
+
+
+def test_where_redacting_fails_recording_ends_and_nothing_goes_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lab: Lab
+) -> None:
+    kept = Redaction.data
+
+    def data(self: Redaction, data: bytes, name: str, skill: str | None = None) -> bytes:
+        if name == "outcome_data":
+            raise RuntimeError("no")
+        return kept(self, data, name, skill)
+
+    monkeypatch.setattr(Redaction, "data", data)
+    store = SqliteStore(tmp_path / "traces.db")
+    lab.store = store  # type: ignore[assignment]  # any store will do
+    with pytest.warns(isotrace.errors.RecordingWarning, match="can't be redacted"):
+        taken = record(lab, "ann@x.org", redact=["email"])
+    assert taken.value == "ann@x.org"
+    assert taken.record.status == "aborted"
+    assert b"ann@x.org" not in on_disk(tmp_path)
+    store.close()
+
+
+def test_of_a_stream_that_is_too_long_the_rest_is_withheld(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("isotrace.record.redacting.MAX_HELD", 20)
+
+    @skill
+    def stream() -> Generator[str, None, None]:
+        yield from ("to ann@", "x.org", "more and more", "bob@y.org")
+
+    taken = lab.record(lambda: "".join(stream()), redact=["email"])
+    assert taken.value == "to ann@x.orgmore and morebob@y.org"
+    held = "[withheld until the stream ends]"
+    assert taken.steps[0][3] == {"chunks": ["to [email]", "", held, held]}
+    assert taken.grade == ["stream: what came after 20 bytes of a stream was withheld"]
+
+
+def test_the_terminal_and_the_page_say_which_redactors_were_in_force(lab: Lab) -> None:
+    taken = record(lab, "ann@x.org", redact=["email", "ip"])
+    assert redactors(taken.record) == "email, ip"
+    assert redactors(record(lab, "ann@x.org").record) == ""
 
 
 @pytest.mark.parametrize("mode", ["tools-live", "model-live"])

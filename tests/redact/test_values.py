@@ -87,6 +87,7 @@ def test_of_a_pattern_with_a_group_the_group_goes() -> None:
 def test_keys_of_objects_are_redacted_and_stay_apart() -> None:
     value = {"by": {"a@x.org": 1, "b@x.org": 2, "c": 3}}
     assert made(value, "email") == {"by": {"[email]": 1, "[email]#2": 2, "c": 3}}
+    assert made({"by": {"a@x.org": 1, "[email]": 2}}, "email") == {"by": {"[email]": 1, "[email]#2": 2}}
 
 
 def test_bytes_that_are_text_are_redacted_and_an_image_stays() -> None:

@@ -312,12 +312,14 @@ class RunWriter:
     def _note_redacted(self, spec: SkillSpec, data: bytes) -> None:
         """Notes an outcome that is not of its type any more once it is redacted."""
         assert self.info.redaction is not None
-        kept = self.info.redaction.data(data, "outcome_data", spec.name)
-        if kept != data:
-            try:
+        try:
+            kept = self.info.redaction.data(data, "outcome_data", spec.name)
+            if kept != data:
                 restore(orjson.loads(kept), spec.annotation)
-            except RestoreError:
-                self.note(f"outcome of {spec.name}: redacted, it does not fit its annotation any more")
+        except RestoreError:
+            self.note(f"outcome of {spec.name}: redacted, it does not fit its annotation any more")
+        except Exception:  # noqa: BLE001  # what can't be redacted ends the recording when it is written
+            pass
 
     def failed(self, step: Step, error: BaseException, *, delivered: bool = True) -> Ending:
         """The end of a step that raised; `delivered=False` where the agent itself ended it."""

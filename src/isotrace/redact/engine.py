@@ -20,6 +20,7 @@ _LABEL: Final = b"isotrace/v1/pseudonym\0"
 _DIGITS: Final = 10
 _ROUNDS: Final = 16
 _SMALL: Final = 4096
+_REMEMBERED: Final = 1024
 
 
 class Region(NamedTuple):
@@ -84,7 +85,7 @@ class Engine:
         regions = self.regions(text)
         made = applied(text, regions) if regions else text
         if len(text) < _SMALL:
-            if len(self._known) >= _SMALL:
+            if len(self._known) >= _REMEMBERED:
                 self._known.clear()
             self._known[text] = made
         return made

@@ -20,6 +20,9 @@ from isotrace.redact.rules import KeyFinder, KeyRule, PlaceRule, checked_name, q
 from isotrace.redact.values import Texts, Walk
 from isotrace.registry import redactor as redactor_of
 
+MAX_REDACTORS: Final = 100
+"""How many redactors a record may name."""
+
 KEY_VARIABLE: Final = "ISOTRACE_REDACT_KEY"
 """The variable that holds the key of pseudonyms."""
 
@@ -191,7 +194,7 @@ def recorded(facts: Any, run_id: str) -> tuple[Redaction | None, str | None]:
             "the run was redacted by a redactor that is not there",
             run_id=run_id,
             expected=", ".join(names),
-            hint=str(error),
+            hint=f"{error}. Rules of a project are looked for from the current folder upwards",
         ) from error
     for name, digest in names.items():
         if found.digests[name] != digest:
@@ -211,8 +214,13 @@ def recorded(facts: Any, run_id: str) -> tuple[Redaction | None, str | None]:
 
 def _names_of(facts: Any, run_id: str) -> Mapping[str, str]:
     use = facts.get("use") if isinstance(facts, dict) else None
-    if not isinstance(use, list) or not all(
-        isinstance(one, list) and len(one) == 2 and all(isinstance(text, str) for text in one) for one in use
+    if (
+        not isinstance(use, list)
+        or len(use) > MAX_REDACTORS
+        or not all(
+            isinstance(one, list) and len(one) == 2 and all(isinstance(text, str) for text in one)
+            for one in use
+        )
     ):
         raise RedactorError("what the run says of its redactors can't be read", run_id=run_id, got=use)
     return dict(use)

@@ -98,7 +98,7 @@ class Walk:
     def _name(self, key: str, taken: dict[str, Any]) -> str:
         """A key, redacted. Two that become the same are told apart by their number."""
         name = self._engine.text(key)
-        if name == key or name not in taken:
+        if name not in taken:
             return name
         number = 2
         while f"{name}#{number}" in taken:

@@ -192,3 +192,12 @@ def usage_facts(usage: Usage | None) -> Iterator[str]:
         yield f"prices of {visible(usage.prices)}"
     if usage.unpriced is not None:
         yield f"no cost: {visible(usage.unpriced)}"
+
+
+def redactors(record: TraceRecord) -> str:
+    """What was not to be recorded of the run, empty where all was."""
+    said = (record.context.redactors if record.context else None) or {}
+    use = said.get("use")
+    names = [str(one[0]) for one in use if isinstance(one, list) and one] if isinstance(use, list) else []
+    key = said.get("key")
+    return ", ".join(names) + (f" (pseudonyms, key {key})" if key else "")

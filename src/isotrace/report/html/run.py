@@ -17,6 +17,7 @@ from isotrace.report.reading import (
     doubts,
     elapsed_ms,
     error_message,
+    redactors,
     signature_of,
     timed,
     total_tokens,
@@ -101,6 +102,7 @@ def _facts(record: TraceRecord) -> Iterator[tuple[str, str]]:
     yield "tokens", total_tokens(record).replace("tokens ", "")
     if record.tenant_id != "default":
         yield "tenant", visible(record.tenant_id)
+    yield "redacted", visible(redactors(record))
 
 
 def _digests(record: TraceRecord) -> Iterator[tuple[str, str]]:

@@ -25,6 +25,7 @@ from isotrace.report.reading import (
     error_message,
     failure_text,
     outcome_of,
+    redactors,
     scale_of,
     timed,
     total_tokens,
@@ -136,8 +137,8 @@ def _header(record: TraceRecord, width: int, signature: str | None) -> Iterator[
     for reason in unpriced(record):
         yield safe(f"  {reason}", width, "dim")
     yield from _grade(record)
-    if redactors := _redactors(record):
-        yield safe(f"  redacted: {redactors}", width)
+    if redacted := redactors(record):
+        yield safe(f"  redacted: {redacted}", width)
     known = {META_REPLAYABILITY}
     rest = [f"{visible(str(k))} {plain(v, 60)}" for k, v in record.metadata.items() if k not in known]
     yield from _flow(width, rest)
@@ -169,15 +170,6 @@ def _grade(record: TraceRecord) -> Iterator[Text]:
     yield Text("  may not replay:", style="yellow")
     for reason in reasons:
         yield safe(f"    {reason}", style="yellow")
-
-
-def _redactors(record: TraceRecord) -> str:
-    """What was not to be recorded of the run, empty where all was."""
-    said = (record.context.redactors if record.context else None) or {}
-    use = said.get("use")
-    names = [str(one[0]) for one in use if isinstance(one, list) and one] if isinstance(use, list) else []
-    key = said.get("key")
-    return ", ".join(names) + (f" (pseudonyms, key {key})" if key else "")
 
 
 def _flow(width: int, parts: Sequence[str | None]) -> Iterator[Text]:
