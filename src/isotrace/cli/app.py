@@ -38,6 +38,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "behaviours",
         "Say how deterministic runs are: which paths they took, how often, and where they part.",
     ),
+    "backtest": ("backtest", "Hold rules against recorded runs: what they would have stopped."),
     "fork": ("fork", "Run an agent again up to a step, and let it go its own way from there."),
     "replay": ("replay", "Run an agent again, offline, its steps served from the record."),
     "check": ("check", "Replay golden runs, and exit with what came of them."),

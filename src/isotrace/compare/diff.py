@@ -22,7 +22,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 from isotrace.compare import findings
@@ -44,6 +44,7 @@ from isotrace.compare.rules import Level, Rules, changes_between, check_kinds
 from isotrace.compare.schedule import schedule_divergences
 from isotrace.compare.steps import StepPair, compare_pair
 from isotrace.compare.views import View, kind_of, view_of
+from isotrace.compare.violations import OneSided, one_sided_violations
 from isotrace.compare.whole import (
     budget_divergences,
     check_record,
@@ -89,6 +90,7 @@ class TraceDiff:
     `alignment` has every compared step of each run exactly once; a divergence's `index` is its
     row there, and up to the first row that is not equal it is also the position in both runs.
     `divergences` are in order. `cause` says why the first of them came about, as far as the records tell.
+    `violations` are those of policies that only one of the runs has.
     """
 
     verdict: Verdict
@@ -97,6 +99,7 @@ class TraceDiff:
     alignment: list[Pair]
     level: Level
     cause: Cause | None = None
+    violations: list[OneSided] = field(default_factory=list)
 
     @property
     def first(self) -> Divergence | None:
@@ -118,6 +121,7 @@ class TraceDiff:
             "divergences": [one.to_dict() for one in self.divergences],
             "cause": None if self.cause is None else self.cause.to_dict(),
             "counts": self.counts,
+            "violations": [one.to_dict() for one in self.violations],
             "alignment": [list(pair) for pair in self.alignment],
         }
 
@@ -226,7 +230,12 @@ class _Comparison:
         cause = None
         if verdict is Verdict.DIVERGED:
             cause = cause_of(self.original.record, self.replay.record, divergences, self.rules)
-        return TraceDiff(verdict, parity, divergences, alignment, self.level, cause)
+        violations = one_sided_violations(
+            self.original.record,
+            self.replay.record,
+            [(pair.original_index, pair.replay_index) for pair in alignment],
+        )
+        return TraceDiff(verdict, parity, divergences, alignment, self.level, cause, violations)
 
     # --- steps ------------------------------------------------------------------------
 

@@ -10,6 +10,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from isotrace.operations.backtesting import Backtest as Backtest
+    from isotrace.operations.backtesting import backtest as backtest
+    from isotrace.operations.backtesting import backtest_stored as backtest_stored
     from isotrace.operations.bisecting import Bisection as Bisection
     from isotrace.operations.bisecting import Tried as Tried
     from isotrace.operations.bisecting import bisect as bisect
@@ -71,6 +74,7 @@ if TYPE_CHECKING:
     from isotrace.operations.surroundings import replay_environment as replay_environment
 
 _HOMES = {
+    "backtesting": "Backtest backtest backtest_stored",
     "bisecting": "Bisection Tried bisect",
     "checking": "CheckReport Checked Waiting",
     "comparing": "compare_stored diff",

@@ -94,6 +94,22 @@ def list_runs(store: TraceStore, selection: Selection) -> list[RunItem]:
     return runs[: selection.limit]
 
 
+def iter_runs(store: TraceStore, selection: Selection) -> Iterator[RunItem]:
+    """The selected runs that have ended, each once, a page at a time; of each query newest first."""
+    left, queries = selection.limit, selection.queries()
+    seen: set[str] = set()
+    for query in queries:
+        for item in _pages(store, query):
+            if left is not None and left <= 0:
+                return
+            if len(queries) > 1:
+                if item.summary.run_id in seen:
+                    continue
+                seen.add(item.summary.run_id)
+            left = None if left is None else left - 1
+            yield item
+
+
 def list_all(store: TraceStore, selection: Selection) -> list[RunItem]:
     """As `list_runs`, runs that are still going on first."""
     live = _once(item for query in selection.queries() for item in live_runs(store, query))[: selection.limit]
@@ -106,7 +122,7 @@ def _once(items: Iterable[RunItem]) -> list[RunItem]:
     return list({item.summary.run_id: item for item in items}.values())
 
 
-def _pages(store: TraceStore, query: RunQuery, limit: int | None) -> Iterator[RunItem]:
+def _pages(store: TraceStore, query: RunQuery, limit: int | None = None) -> Iterator[RunItem]:
     left = limit
     after = query.after
     while left is None or left > 0:

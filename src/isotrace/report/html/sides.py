@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from isotrace.compare import Level, TraceDiff
-from isotrace.models import META_REPLAYABILITY, TraceRecord, TraceStep
+from isotrace.models import META_REPLAYABILITY, Erased, TraceRecord, TraceStep
 from isotrace.report.figures import STATUS_SIGNS, cost, duration, moment
 from isotrace.report.html.differences import DivergenceView, divergence_view
 from isotrace.report.html.environment import render
@@ -57,6 +57,15 @@ def render_diff(diff: TraceDiff, original: TraceRecord, replay: TraceRecord) -> 
         level_means=_LEVELS[diff.level],
         first=None if first is None else divergence_view(first, len(rows)),
         cause=None if diff.cause is None else (diff.cause.why.value, visible(diff.cause.message)),
+        violations=[
+            (
+                "A" if one.side == "original" else "B",
+                visible(one.policy_id),
+                one.step_index,
+                "its reason was erased" if isinstance(one.reason, Erased) else visible(one.reason),
+            )
+            for one in diff.violations[:MOST_DIVERGENCES]
+        ],
         facts=list(_facts(original, replay)),
         names=(visible(original.run_id[:12]), visible(replay.run_id[:12])),
         counts=[(op, count) for op, count in diff.counts.items() if count],

@@ -33,6 +33,7 @@ VERDICT_STYLES = {
     "INCONCLUSIVE": "bold yellow",
 }
 
+_VIOLATIONS = 10
 _CONTEXT = 2
 """Equal rows that stand around a difference."""
 _ROWS = 40
@@ -83,6 +84,7 @@ def print_diff(
         if diff.cause is not None:
             say(console, safe(f"  {diff.cause.why}: {diff.cause.message}", style="yellow"))
         _print_rest(console, [one for one in diff.divergences if one is not first])
+    _print_violations(console, diff, names)
 
 
 def print_sides(
@@ -324,6 +326,19 @@ def _change(expected: Any, actual: Any, width: int) -> Iterator[Text]:
     one, other = around_difference(expected, actual, width - 6)
     yield Text.assemble(("    - ", "red"), (one, "red"))
     yield Text.assemble(("    + ", "green"), (other, "green"))
+
+
+def _print_violations(console: Console, diff: TraceDiff, names: tuple[str, str]) -> None:
+    """Violations of policies that one run has and the other has not."""
+    flag = glyphs_of(console).flag
+    for one in diff.violations[:_VIOLATIONS]:
+        name = names[0] if one.side == "original" else names[1]
+        place = "" if one.step_index is None else f" at step {one.step_index}"
+        reason = "its reason was erased" if isinstance(one.reason, Erased) else one.reason
+        line = f"{flag} only {name} violates {one.policy_id}{place}: {reason}"
+        say(console, safe(line, style="bold magenta"))
+    if len(diff.violations) > _VIOLATIONS:
+        say(console, Text(f"… and {len(diff.violations) - _VIOLATIONS:,} more violations", style="dim"))
 
 
 def _print_rest(console: Console, rest: Sequence[Divergence]) -> None:
