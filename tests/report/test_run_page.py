@@ -44,6 +44,7 @@ def test_page_says_what_the_run_was(step: Callable, run: Callable, parsed: Calla
         "May not replay: 1 reason reads the clock",
         "task 13",
         "Failed or in violation: 1",
+        "model failed after retries ⚑ violation",
         "Result done",
     ):
         assert said in page.text

@@ -48,6 +48,8 @@ def render_run(record: TraceRecord) -> str:
         steps=views,
         kinds=list(dict.fromkeys(view.colour for view in views)),
         failed=[view.index for view in views if view.status == "failure" or view.violations],
+        retried=any(view.retries for view in views),
+        violated=any(view.violations for view in views),
         cut=sum(value.cut for view in views for _, value in view.values),
         limit=limit,
         violations=[(visible(one.policy_id), reason_of(one)) for one in by_step.get(None, ())],

@@ -78,7 +78,7 @@ def _bars(views: Sequence[StepView], spans: Sequence[tuple[float, float]], lanes
     for view, (begin, share), lane in zip(views, spans, lanes, strict=True):
         key = (lane, view.colour)
         bar = latest.get(key)
-        if bar is not None and not view.violations and 0 <= begin - bar.begin < _FINEST:
+        if bar is not None and not (view.violations or view.retries) and 0 <= begin - bar.begin < _FINEST:
             bar.share = max(bar.share, begin + share - bar.begin)
             bar.last = view.index
             continue
