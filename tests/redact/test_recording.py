@@ -20,8 +20,9 @@ import pytest
 
 import isotrace
 from isotrace.compare import diff_traces
-from isotrace.contracts import RunQuery
+from isotrace.contracts import Breach, RunQuery
 from isotrace.errors import RedactorError, UsageError
+from isotrace.events import Event
 from isotrace.formats.jsonl import JsonlExporter
 from isotrace.record import current_run, skill
 from isotrace.record.sealer import adopt_journals
@@ -382,6 +383,26 @@ def test_partly_live_replays_ask_for_what_is_on_record(lab: Lab, mode: str) -> N
     assert canaries_in(orjson.dumps(result.new_run.to_dict()), CANARIES["email"]) == []
 
 
+def test_a_run_that_is_kept_has_the_redactors_of_now_too_and_is_compared_without_what_they_find(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> Any:
+        return await agent(CANARIES["email"])
+
+    taken = lab.record(main)
+    assert "alice.canary@example.com" in str(taken.steps)
+    monkeypatch.setenv("ISOTRACE_REDACT", "email")
+    store = SqliteStore(tmp_path / "traces.db")
+    plan = Plan("tools-live", keep=True)
+    result = Replay(taken.ledger, plan, store=store).run(lambda: lab.start(main, store=store))
+    assert isotrace.flush(60)
+    assert (str(result.verdict), result.divergences) == ("MATCH", [])
+    assert result.new_run is not None
+    assert result.new_run.steps[0].params["text"] == "for [email]"
+    assert canaries_in(on_disk(tmp_path), CANARIES["email"]) == []
+    store.close()
+
+
 _CRASHING = """
 import os, sys, time
 import isotrace
@@ -427,3 +448,30 @@ def test_a_process_that_is_killed_in_the_middle_of_a_stream_leaves_no_canary(tmp
     held = "[withheld until the stream ends]"
     assert chunks == ["It is ", "[email]", "", " so", held, held, held, held]
     assert ledger.record().status == "aborted"
+
+
+class _NoMail:
+    """Flags every step that asks for an address of mail, and says which."""
+
+    name = "no-mail"
+    looks_at = frozenset({"params"})
+
+    def opened(self, started: Event) -> _NoMail:
+        return self
+
+    def judge(self, event: Event) -> list[Breach]:
+        if event.type != "step_started" or "@" not in str(event.value("params")):
+            return []
+        return [Breach("no-mail", f"it asked for {event.value('params')}")]
+
+
+def test_a_policy_sees_what_the_agent_asks_and_what_it_says_of_that_is_redacted(
+    lab: Lab, tmp_path: Path
+) -> None:
+    store = SqliteStore(tmp_path / "traces.db")
+    lab.store = store  # type: ignore[assignment]  # any store will do
+    taken = lab.record(lambda: list(say("ann@x.org")), redact=["email"], policy=_NoMail())
+    assert [one.reason for one in taken.record.violations] == ["it asked for {'text': '[email]'}"]
+    assert b"ann@x.org" not in on_disk(tmp_path)
+    assert str(lab.replay(taken, lambda: list(say("ann@x.org"))).verdict) == "MATCH"
+    store.close()

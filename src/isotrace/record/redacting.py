@@ -83,7 +83,7 @@ class RedactedJournal:
             case "step_chunk":
                 return self._piece(self._open[lineage], values)
             case "step_finished":
-                step = self._open.pop(lineage)
+                step = self._open.pop(lineage, None) or _Open("", joined=False)
                 return self._redacted(values, step.skill) | self._pieces(step)
             case "value_read" if facts["source"] in _OURS:
                 return dict(values)

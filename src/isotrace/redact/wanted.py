@@ -24,8 +24,16 @@ def redactors_wanted(names: Iterable[str], around: Iterable[str] = ()) -> list[s
     return list(dict.fromkeys((*around, *names, *filter(None, said), *_of_project())))
 
 
+_without: set[str] = set()
+
+
 def _of_project() -> tuple[str, ...]:
-    if configuration(current_folder()) is None:
+    folder = current_folder()
+    # A process that had no configuration when a run began has none: looking for it takes longer than a run.
+    if folder in _without:
+        return ()
+    if configuration(folder) is None:
+        _without.add(folder)
         return ()
     from isotrace.redact.config import project_config  # noqa: PLC0415 - start-up time, for those who redact
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import orjson
 
@@ -35,6 +35,7 @@ from isotrace.record.sealing import seal_journal
 from isotrace.record.snapshot import snapshot_params
 from isotrace.record.spec import SkillSpec
 from isotrace.record.start import start_recording
+from isotrace.redact.wanted import redactors_wanted
 from isotrace.replay.changes import asked_otherwise, other_arguments, with_changes
 from isotrace.replay.driving import Driving
 from isotrace.replay.plan import OUTCOME, PARAMS, Plan
@@ -44,6 +45,9 @@ from isotrace.replay.rerecording import InnerRecorder, RerunRecorder
 from isotrace.replay.serving import Standin
 from isotrace.replay.stop import ReplayStop
 from isotrace.replay.turns import MixedOrder
+
+if TYPE_CHECKING:
+    from isotrace.redact.redaction import Redaction
 
 FORK_OF, FORK_AT, FORK_CHANGES, REPLAY_MODE = "fork_of", "fork_at", "fork_changes", "replay_mode"
 """Metadata of a run that came about by a replay."""
@@ -80,6 +84,7 @@ class Rerun(Driving):
         self.served_count = 0
         self.executed_count = 0
         self.kept = plan.keep
+        self.redaction = record.redaction
         self._store = store
         self._prefix: frozenset[Lineage] = frozenset()
         self._fork: RecordedStep | None = None
@@ -103,6 +108,8 @@ class Rerun(Driving):
 
     def _opened(self, live: RunInfo) -> Driver:
         facts = self.record.facts
+        if self.plan.keep:
+            self.redaction = _redaction_of_new(self.record.redaction, live.redaction)
         info = RunInfo(
             run_id=SYSTEM.new_id(),
             origin_run_id=self.info.origin_run_id,
@@ -118,7 +125,7 @@ class Rerun(Driving):
             metadata=self._metadata(),
             environment=live.environment or fingerprint(),
             provisional=self.implied,
-            redaction=self.record.redaction,
+            redaction=self.redaction,
             policies=policies_for(live, self._policies()),
         )
         if self.plan.keep:
@@ -367,6 +374,14 @@ class Rerun(Driving):
 def _content(journal: AnyJournal) -> JournalContent | None:
     kept = journal.kept if isinstance(journal, ProvisionalJournal) else journal
     return kept.content() if kept is not None else None
+
+
+def _redaction_of_new(recorded: Redaction | None, given: Redaction | None) -> Redaction | None:
+    if recorded is None and not redactors_wanted(() if given is None else given.names):
+        return None
+    from isotrace.replay.redacted import redaction_of_new  # noqa: PLC0415 - start-up time: RE2 for those who redact
+
+    return redaction_of_new(recorded, given)
 
 
 def _forget(_journal: AnyJournal, _stopped: bool) -> None:

@@ -208,6 +208,10 @@ def rerun_result(rerun: Rerun, ended: Ended) -> ReplayResult:
     original, new = ended.original, rerun.new_record()
     if new is None:
         raise ReplayError("the code opened no run of its own and took no step", run_id=original.run_id)
+    if rerun.redaction is not None and rerun.redaction is not rerun.record.redaction:
+        from isotrace.replay.redacted import redacted_record  # noqa: PLC0415 - start-up time: RE2 for those who redact
+
+        original = redacted_record(original, rerun.redaction)
     diff = diff_traces(original, new, kinds=_compared_kinds(rerun, original, new))
     if rerun.stopped:
         divergences = in_order([*rerun.divergences, *ended.blocked()])
