@@ -49,6 +49,7 @@ TOOLS = (
     "uuid_utils",
     "uvloop",
     "vcr",
+    "xdist",
     "yaml",
 )
 IMPORT = re.compile(rf"^(?:import|from) ({'|'.join(TOOLS)})\b", re.MULTILINE)

@@ -152,6 +152,8 @@ class Reader:
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "COLUMNS": "100",
             "NO_COLOR": "1",
+            # Plugins of tools for development, which a reader need not have.
+            "PYTEST_ADDOPTS": "-p no:asyncio -p no:langsmith_plugin",
             "TZ": "UTC",
         }
         if DATA.is_dir():

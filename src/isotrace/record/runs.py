@@ -294,7 +294,12 @@ def _redaction(names: Iterable[str], around: RunInfo | None) -> Redaction | None
     return redaction_of(wanted)
 
 
-def provisional_run(agent_id: str, *, input: Any, entry_point: Mapping[str, Any]) -> Run:  # noqa: A002  # as run()'s
+def provisional_run(
+    agent_id: str,
+    *,
+    input: Any,  # noqa: A002  # as run()'s
+    entry_point: Mapping[str, Any] | None,
+) -> Run:
     """A run that is kept only if it takes steps of its own. Those that open inside it are as if it were not
     there: no parent, no correlation, and of an agent's call it has a step."""
     opened = run(agent_id, input=input, entry_point=entry_point)

@@ -117,7 +117,7 @@ class Matcher:
             self._stop(findings.of_error(gap, lineage=lineage))
         if not (
             equal
-            or self._record.held.asks_the_same(spec.name, step.params, live)
+            or self._record.held.asks_the_same(spec.name, spec.kind, step.params, live)
             or self._equal_without_keys(spec, step, data)
         ):
             return self._other_params(spec, step, live)

@@ -39,6 +39,8 @@ class Plan:
     - `moved`: the folder in which the code is now, and the recorded one that it stands for in what a strictly
       replayed code asks and returns.
     - `policy`: what the new run is held to beside what the code asks for: a policy, or a file of rules.
+    - `extends`: all that is on record is served strictly; a run that goes on beyond it is executed from
+      there, in mode `live`.
 
     Raises `UsageError` for a mode that there is not, and for what does not go together.
     """
@@ -54,6 +56,7 @@ class Plan:
     policy: Any = None
     level: str = "decisions"
     rules: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    extends: bool = False
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -66,6 +69,8 @@ class Plan:
             )
         if self.allow and self.mode != "live":
             raise UsageError("an allow-list belongs to mode live", got=self.mode)
+        if self.extends and (self.mode != "live" or self.fork_at is not None):
+            raise UsageError("what goes on beyond its record does so in mode live, and without a fork")
         if (self.model or self.prompt) and self.mode not in ("model-live", "live"):
             raise UsageError(
                 "another model or prompt needs a mode that calls models",

@@ -150,8 +150,10 @@ class Held:
         self._level = level
         self._rules = rules or Rules()
 
-    def asks_the_same(self, skill: str, recorded: Any, live: Any) -> bool:
-        """Whether params that are not equal count as equal."""
+    def asks_the_same(self, skill: str, kind: str, recorded: Any, live: Any) -> bool:
+        """Whether params that are not equal count as equal: those of a kind that is not compared do."""
+        if self._rules.kinds is not None and kind not in self._rules.kinds:
+            return True
         if self._level in (Level.SKELETON, Level.OUTCOME):
             return True
         lens = self._rules.lens(skill)

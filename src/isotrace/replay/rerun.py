@@ -17,7 +17,8 @@ from isotrace.compare import findings
 from isotrace.contracts import Policy
 from isotrace.errors import IsotraceError, UsageError
 from isotrace.events import Event, lineage_text
-from isotrace.models import META_REPLAY_OF, Erased, Lineage, TraceRecord
+from isotrace.ledger import Ledger
+from isotrace.models import META_REPLAY_OF, Erased, Lineage
 from isotrace.plain import from_plain
 from isotrace.policy import policy_of
 from isotrace.record.context import (
@@ -70,7 +71,12 @@ class Rerun(Driving):
     """
 
     def __init__(
-        self, record: RecordedRun, plan: Plan, *, store: Any = None, stall_after_s: float = 2.0
+        self,
+        record: RecordedRun,
+        plan: Plan,
+        *,
+        store: Any = None,
+        stall_after_s: float = 2.0,
     ) -> None:
         super().__init__(record)
         if record.is_partial:
@@ -91,6 +97,8 @@ class Rerun(Driving):
         if plan.fork_at is not None:
             self._fork = _step_at(record, plan.fork_at)
             self._prefix = _started_before(record, self._fork)
+        if plan.extends:
+            self._prefix = frozenset(record.steps)
         self._order = self._recorded_order()
         self._unused = Requests(record.ordered)
         self._content: JournalContent | None = None
@@ -188,21 +196,30 @@ class Rerun(Driving):
 
     def _metadata(self) -> dict[str, Any]:
         run_id = self.record.facts["run_id"]
+        if self.plan.extends:
+            recorded = self._given("metadata")
+            kept = recorded if isinstance(recorded, dict) else {}
+            return {**kept, FORK_OF: run_id, FORK_AT: len(self.record.steps)}
         if self.plan.fork_at is None:
             return {META_REPLAY_OF: run_id, REPLAY_MODE: self.plan.mode}
         changed = {FORK_CHANGES: dict(self.plan.changes)} if self.plan.changes else {}
         return {FORK_OF: run_id, FORK_AT: self.plan.fork_at, REPLAY_MODE: self.plan.mode, **changed}
 
-    def new_record(self) -> TraceRecord | None:
+    def new_ledger(self) -> Ledger | None:
         """The new run; None if it has not ended, or was never begun."""
         if self._content is None or not self._content.events:
             return None
-        return seal_journal(self._content).ledger.record()
+        return seal_journal(self._content).ledger
+
+    @property
+    def _serves_first(self) -> bool:
+        """Whether the run begins with steps that are served, whatever the mode."""
+        return self._fork is not None or self.plan.extends
 
     @property
     def start_event(self) -> Event | None:
         """What the new run's time of start is that of: in mode `live` nothing but the clock's."""
-        live = self.plan.mode == "live" and self._fork is None
+        live = self.plan.mode == "live" and not self._serves_first
         return None if live else self.record.started
 
     # --- who makes a call ---------------------------------------------------------------------
@@ -214,7 +231,7 @@ class Rerun(Driving):
         self.answers.learn()
         lineage = (*branch.path, branch.count)
         plan, fork = self.plan, self._fork
-        if fork is not None and self._before_fork(lineage):
+        if self._serves_first and self._before_fork(lineage):
             return self._serve(spec, args, kwargs, self._find(spec, lineage, args, kwargs))
         if fork is not None and lineage == fork.lineage and plan.changes:
             return self._changed(spec, lineage, args, kwargs)
@@ -237,7 +254,13 @@ class Rerun(Driving):
 
     def _before_fork(self, lineage: Lineage) -> bool:
         """Whether a step stands before the fork. The first that does not ends the recorded order."""
-        if lineage in self._prefix or (not self._forked and lineage not in self.record.steps):
+        if lineage in self._prefix:
+            return True
+        if self.plan.extends:
+            # A step more than the record has, before all that it has was asked for, is none of its end.
+            self._forked = self._forked or self.matcher.exhausted
+            return not self._forked
+        if not self._forked and lineage not in self.record.steps:
             return True
         if not self._forked:
             self._forked = True
@@ -356,7 +379,7 @@ class Rerun(Driving):
         """Whether clocks and the like are read for real by now."""
         if self.plan.follows_the_record:
             return False
-        return self._forked or (self.plan.mode == "live" and self._fork is None)
+        return self._forked or (self.plan.mode == "live" and not self._serves_first)
 
     def read(self, branch: Branch) -> tuple[bool, Any, Event | None]:
         """Whether the next value that this branch reads is served, the value, and where it is from."""

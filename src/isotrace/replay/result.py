@@ -7,6 +7,7 @@ from typing import Any
 
 from isotrace.compare.cause import Cause
 from isotrace.compare.divergence import Divergence, Verdict, first_divergence
+from isotrace.ledger import Ledger
 from isotrace.models import ParityResult, TraceRecord
 
 
@@ -51,10 +52,11 @@ class ReplayResult:
     an error decided the verdict. `notes` say what the verdict can't vouch for. `value` is what the
     function returned, `error` what it raised by itself; both None after a divergence. `cause` says why the
     run parted from the record, where it did and that can be told. Where steps were executed, `new_run`
-    is the run that came about, and `kept` says whether it is in the store. `stopped`: the code did not come
-    to its end, the replay ended it. `crash` says what ended the code of a strict replay early: an exception
-    that the record has not, raised by the code itself after it had asked for recorded steps alone.
-    `reached`: how far a strict replay came.
+    is the run that came about, `new_ledger` its events, and `kept` says whether it is in the store.
+    `stopped`: the code did not come to its end, the replay ended it. `crash` says what ended the code of a
+    strict replay early: an exception that the record has not, raised by the code itself after it had asked
+    for recorded steps alone.
+    `reached`: how far a strict replay came, and any that was stopped.
     """
 
     run_id: str
@@ -66,6 +68,7 @@ class ReplayResult:
     notes: list[str] = field(default_factory=list)
     cause: Cause | None = None
     new_run: TraceRecord | None = None
+    new_ledger: Ledger | None = None
     kept: bool = False
     stopped: bool = False
     crash: str | None = None

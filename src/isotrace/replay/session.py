@@ -99,6 +99,7 @@ class Replay:
         else:
             self.driving = Rerun(self.record, self.plan, store=store, stall_after_s=stall_after_s)
         self._attachment = Attachment(self.driving, self.plan)
+        self.block_result: ReplayResult | None = None
 
     def run(self, function: Callable[[], Any], *, body: bool = False) -> ReplayResult:
         """Calls `function`, which opens the run; a coroutine function gets an event loop of its own.
@@ -132,6 +133,33 @@ class Replay:
                 error = self._keep(raised)
                 self._uncancel()
         return self._result(guard, value, error)
+
+    @contextmanager
+    def block(self, *, body: bool) -> Iterator[None]:
+        """The code is that of the `with` block: what opens the run or, with `body`, its body. What it raises
+        ends the block, and stands in `block_result`; so does what the replay ends it with.
+
+        Raises as `run` does. For an `async with`, it may be entered inside an event loop.
+        """
+        error: BaseException | None = None
+        with self._scope() as guard:
+            loop = asyncio._get_running_loop()
+            if loop is not None:
+                guard.look_at(loop)
+            with self._body(body):
+                try:
+                    yield
+                except BaseException as raised:  # noqa: BLE001  # who wrote the block asks for it
+                    # The block's, not that of the run whose body it may be: it has no part in the record.
+                    error = raised
+            if error is not None:
+                error = self._keep(error)
+                if loop is not None:
+                    self._uncancel()
+        # What is raised around a run that the code has opened is none of that run's.
+        around = self._attachment.attached
+        self.block_result = self._result(guard, None, None if around else error)
+        self.block_result.error = error
 
     def _body(self, wanted: bool) -> AbstractContextManager[Any]:
         """The run that a function may be the body of, until it opens one itself."""

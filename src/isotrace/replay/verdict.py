@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from isotrace.compare import Rules, diff_traces, findings
+from isotrace.compare import Level, Rules, diff_traces, findings
 from isotrace.compare.cause import Cause, cause_of
 from isotrace.compare.codes import Code
 from isotrace.compare.divergence import Divergence, Verdict, first_divergence, in_order, verdict_of
@@ -91,9 +91,9 @@ def strict_result(player: Player, ended: Ended) -> ReplayResult:
     )
 
 
-def _reached(player: Player) -> Reached:
-    matched = sorted(step.index for step in player.matcher.matched)
-    live = player.matcher.stopped_at
+def _reached(driving: Driving) -> Reached:
+    matched = sorted(step.index for step in driving.matcher.matched)
+    live = driving.matcher.stopped_at
     return Reached(matched) if live is None else Reached(matched, live.skill_name, live.kind, live.params)
 
 
@@ -205,14 +205,16 @@ def rerun_result(rerun: Rerun, ended: Ended) -> ReplayResult:
     In mode `model-live` the calls of models are not compared: they ask another model, or ask otherwise.
     Raises `ReplayError` where the code took no step at all.
     """
-    original, new = ended.original, rerun.new_record()
-    if new is None:
+    original, ledger = ended.original, rerun.new_ledger()
+    if ledger is None:
         raise ReplayError("the code opened no run of its own and took no step", run_id=original.run_id)
+    new = ledger.record()
     if rerun.redaction is not None and rerun.redaction is not rerun.record.redaction:
         from isotrace.replay.redacted import redacted_record  # noqa: PLC0415 - start-up time: RE2 for those who redact
 
         original = redacted_record(original, rerun.redaction)
-    diff = diff_traces(original, new, kinds=_compared_kinds(rerun, original, new))
+    kinds = _compared_kinds(rerun, original, new)
+    diff = diff_traces(original, new, level=_level(rerun), rules=_rules(rerun), kinds=kinds)
     if rerun.stopped:
         divergences = in_order([*rerun.divergences, *ended.blocked()])
         verdict, cause = verdict_of(divergences), diff.cause
@@ -243,11 +245,24 @@ def rerun_result(rerun: Rerun, ended: Ended) -> ReplayResult:
         notes=[*unmade, *_notes(rerun, rerun.raised or ended.error), *_answered_otherwise(original, new)],
         cause=None if first is None or first.code in _WITHOUT_CAUSE else cause,
         new_run=new,
+        new_ledger=ledger,
+        reached=_reached(rerun) if rerun.stopped else None,
         kept=rerun.kept,
         stopped=rerun.stopped,
         value=None if rerun.stopped else ended.value,
         error=ended.error,
     )
+
+
+def _level(rerun: Rerun) -> Level:
+    """Where nothing was executed, all that came about is the code's own doing, the result too."""
+    level = Level.of(rerun.plan.level) if rerun.plan.extends else Level.DECISIONS
+    whole = rerun.plan.extends and not rerun.executed_count and level is Level.DECISIONS
+    return Level.EXACT if whole else level
+
+
+def _rules(rerun: Rerun) -> Rules | None:
+    return Rules.parse(**rerun.plan.rules) if rerun.plan.extends else None
 
 
 def _compared_kinds(rerun: Rerun, original: TraceRecord, new: TraceRecord) -> set[str] | None:

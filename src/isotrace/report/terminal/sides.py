@@ -101,6 +101,19 @@ def print_sides(
     view.print_rows(_interesting(diff.alignment, diff.first))
 
 
+def print_aligned(
+    console: Console,
+    original: TraceRecord,
+    replay: TraceRecord,
+    diff: TraceDiff,
+    heads: tuple[str, str],
+) -> None:
+    """`print_sides` under two plain headings: of the same run, ids and durations say nothing."""
+    view = _Sides(console, original, replay, diff)
+    view.print_titles(Text(heads[0], "bold"), Text(heads[1], "bold"))
+    view.print_rows(_interesting(diff.alignment, diff.first))
+
+
 def _interesting(alignment: Sequence[Pair], first: Divergence | None) -> list[int]:
     """The rows that differ with some around them; where there are too many, those from the first on."""
     wanted: set[int] = set()
@@ -135,20 +148,23 @@ class _Sides:
             _head(name, record) for name, record in zip(names, (self.original, self.replay), strict=True)
         ]
         facts = [_facts(record) for record in (self.original, self.replay)]
+        self.print_titles(heads[0], heads[1], facts)
+
+    def print_titles(self, left: Text, right: Text, below: Sequence[Text] = ()) -> None:
+        """What the two sides are, with a line below each if given, over a rule."""
+        rule = self.glyphs.rule
         if self.two:
-            self._print_two(" ", "", heads[0], heads[1])
-            self._print_two(" ", "", facts[0], facts[1])
-            rule = self.glyphs.rule
-            self.console.print(
-                Text(
-                    f"  {rule * (self.side + 1)}{'┼' if rule != '-' else '+'}{rule * (self.side + 1)}", "dim"
-                )
-            )
+            self._print_two(" ", "", left, right)
+            if below:
+                self._print_two(" ", "", below[0], below[1])
+            half = rule * (self.side + 1)
+            self.console.print(Text(f"  {half}{'┼' if rule != '-' else '+'}{half}", "dim"))
             return
-        for sign, head, fact in zip("-+", heads, facts, strict=True):
-            self._print(Text.assemble((f"{sign} ", "bold"), head))
-            self._print(Text.assemble("  ", fact))
-        self._print(Text(self.glyphs.rule * (self.side + 4), "dim"))
+        for index, head in enumerate((left, right)):
+            self._print(Text.assemble((f"{'-+'[index]} ", "bold"), head))
+            if below:
+                self._print(Text.assemble("  ", below[index]))
+        self._print(Text(rule * (self.side + 4), "dim"))
 
     def print_rows(self, rows: Sequence[int]) -> None:
         before = -1
