@@ -37,7 +37,7 @@ def test_a_branch_that_fails_more_often_is_named() -> None:
     assert first.words == (
         "at step 1 they part: 40 of 50 go on with c and 10 of 50 go on with r; "
         "that explains 56 % of the disagreement; "
-        "the runs with r fail 5.6 times as often as the others (7 of 10 against 5 of 40, p = 0.002)"
+        "the runs with r fail 5.6 times as often as the others (7 of 10 against 5 of 40, p = 0.001)"
     )
     contrast = first.branches[1].contrast
     assert contrast is not None

@@ -133,7 +133,7 @@ def test_chi_square_of_large_samples_is_where_exchanges_would_be() -> None:
 
 @pytest.mark.parametrize("strata", [1, 2])
 def test_no_change_is_taken_for_a_change_no_more_often_than_promised(strata) -> None:
-    source, wrong, trials = random.Random(strata), 0, 500
+    source, wrong, trials = random.Random(strata), 0, 300
     for _ in range(trials):
         tables = []
         for _ in range(strata):
@@ -171,6 +171,13 @@ def new_by_every_exchange(table) -> float:
 def test_the_p_of_new_ways_is_that_of_every_exchange(table) -> None:
     if min(sum(one.before for one in table), sum(one.after for one in table)) > 0:
         assert ways_appeared([table]).p_value == pytest.approx(new_by_every_exchange(table))
+
+
+def test_thousands_of_lonely_ways_are_nothing_new() -> None:
+    lonely = [row(1, 0)] * 3000 + [row(0, 1)] * 3000
+    assert ways_changed([lonely]).p_value == 1.0
+    assert ways_appeared([lonely]).p_value == pytest.approx(0.5, abs=0.01)
+    assert ways_appeared([[*lonely, row(0, 300)]]).p_value < 1e-4
 
 
 def test_new_ways_of_large_samples_are_where_exchanges_would_be() -> None:

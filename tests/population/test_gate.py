@@ -198,6 +198,18 @@ def test_one_run_is_no_sample() -> None:
         isotrace.assert_parity("@last")
 
 
+def test_what_is_no_run_is_refused() -> None:
+    async def agent() -> str:
+        return "run"
+
+    made = agent()
+    with pytest.raises(UsageError, match=r"wrap it in asyncio\.run"):
+        isotrace.assert_parity(lambda: made)  # type: ignore[arg-type, return-value]  # what is refused
+    made.close()
+    with pytest.raises(UsageError, match="this is no run"):
+        isotrace.assert_parity([None])  # type: ignore[list-item]  # what is refused
+
+
 def test_a_gate_keeps_its_error_rates() -> None:
     reference, same, differs = good(0), good(1), other(1)
     source, failed, passed = random.Random(6), 0, 0

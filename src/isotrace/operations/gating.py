@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 
@@ -57,9 +58,14 @@ def assert_parity(
     with ExitStack() as stack:
         opened: list[TraceStore] = []
 
-        def record_of(run: AnyRun) -> TraceRecord:
+        def record_of(run: object) -> TraceRecord:
             if isinstance(run, TraceRecord):
                 return run
+            if not isinstance(run, str | Run):
+                what = (
+                    "an awaitable: wrap it in asyncio.run" if inspect.isawaitable(run) else type(run).__name__
+                )
+                raise UsageError("this is no run", got=what, expected="a record, a Run or a name")
             if not opened:
                 opened.append(stack.enter_context(using(store)))
             # It may have ended in this process since the store was opened.

@@ -20,7 +20,8 @@ from isotrace.population.changes import (
     StepChange,
     SuccessChange,
 )
-from isotrace.population.comparing import ALPHA, compare_behaviours
+from isotrace.population.comparing import compare_behaviours
+from isotrace.population.exact import ALPHA
 from isotrace.population.gate import FlakyStep, GateResult
 from isotrace.population.measures import Measures, measure
 from isotrace.population.sprt import Decision, SequentialTest, fixed_size

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from isotrace.jsondiff import MISSING, diff_values, pointer_get
 from isotrace.population.behaviour import SeenStep, Tally
-from isotrace.population.exact import Counts, Significance, difference, holm, share_changed
+from isotrace.population.exact import Counts, Significance, corrected, difference, share_changed
 from isotrace.population.statistics import LEVEL, Estimate, Interval, success
 from isotrace.population.tree import Node, Tree
 from isotrace.population.wording import listed, percent, plural, probability
@@ -192,7 +192,7 @@ def _contrasted(steps: Sequence[BranchingStep], level: float) -> list[BranchingS
             table = (Counts(others.before, bad), Counts(others.after, of - bad))
             places[number, at] = len(tests)
             tests.append(share_changed([table]))
-    p_values = holm([test.p_value for test in tests])
+    p_values = corrected(tests)
     found = []
     for number, step in enumerate(steps):
         counts = _failures(step.branches)

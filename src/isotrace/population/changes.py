@@ -152,8 +152,8 @@ class Comparison:
     otherwise over paths, and `new`, whether more of them than by chance take paths that none took
     before. `exact` says that all exchanges were counted; `by_steps` that the verdict rests on the steps,
     because most runs took a path of their own. `paths` are those that changed most surely first, `steps`
-    those where runs part, likewise; `tree` is of both sets together. `left_out` are strata that only one
-    set has.
+    those where runs part, likewise, at most the 200 to which most runs come; `tree` is of both sets
+    together. `left_out` are strata that only one set has.
     """
 
     verdict: Change

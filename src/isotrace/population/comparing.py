@@ -17,6 +17,7 @@ from isotrace.population.changes import (
     SuccessChange,
 )
 from isotrace.population.exact import (
+    ALPHA,
     PERMUTATIONS,
     Counts,
     Significance,
@@ -31,9 +32,6 @@ from isotrace.population.statistics import LEVEL
 from isotrace.population.tree import Node, Tree, keys_of, paths_of, tree_of
 from isotrace.population.wording import at_most, ordinal, plural, probability
 
-ALPHA: Final = 0.05
-"""How often "changed" is said where nothing has, unless another rate is asked for."""
-
 SMALLEST: Final = 0.25
 """A new path of this share must be visible in four of five cases for "no change shown"."""
 
@@ -44,6 +42,12 @@ _EVERYTHING = "all runs"
 
 _NAMED: Final = 3
 """How many paths a sentence names."""
+
+_STEPS: Final = 200
+_DRAWN: Final = 1_999
+_LARGE: Final = 500
+"""Of so many steps, those that most runs come to, it is asked whether they moved; so many exchanges are
+drawn at most for one of them, and from so many runs on none: there may be many steps."""
 
 _SPELT: Final = 6
 """A path of up to so many steps is named by its skills."""
@@ -240,7 +244,10 @@ def _step_changes(
 ) -> tuple[StepChange, ...]:
     """Of each node at which runs part, how those that come there go on, before and after."""
     through = _through(tree, pooled, counts)
-    nodes = [node for node in tree.nodes if node.branches > 1]
+    # Which nodes are looked at depends on both sets together, so that no side is favoured.
+    nodes = sorted((node for node in tree.nodes if node.branches > 1), key=lambda one: -one.tally.runs)[
+        :_STEPS
+    ]
     tests: list[Significance] = []
     for node in nodes:
         tables = []
@@ -248,13 +255,13 @@ def _step_changes(
             rows = [through[child][number] for child in node.children]
             rows.append(_ending(node, through, number))
             tables.append(rows)
-        tests.append(ways_changed(tables, seed=seed, permutations=permutations))
+        tests.append(ways_changed(tables, seed=seed, permutations=min(permutations, _DRAWN), large=_LARGE))
     adjusted = corrected(tests, alpha)
+    able = sum(test.smallest <= alpha for test in tests)
     found = []
     for node, test, p_value in zip(nodes, tests, adjusted, strict=True):
         branches = _branch_changes(node, tree, through, len(counts.strata))
         shown = p_value <= alpha
-        able = sum(one.smallest <= alpha for one in tests)
         words = _step_words(node.stop, branches, p_value, able, shown)
         found.append(StepChange(node.index, node.stop, branches, test.p_value, p_value, shown, words))
     # Rounded: what floats leave of a p of 1 must not decide.

@@ -19,13 +19,19 @@ from typing import Final, NamedTuple
 
 from isotrace.population.statistics import LEVEL, Interval, wilson
 
+ALPHA: Final = 0.05
+"""From which p-value down something is said to be shown, unless another is asked for."""
+
 PERMUTATIONS: Final = 9_999
 """How many random exchanges stand in for all of them."""
 
-_LARGE = 2_000
+_LABELS = 3_000_000
+"""How many labels are exchanged in all; of larger samples fewer exchanges are drawn, but at least 999."""
+
+LARGE: Final = 2_000
 """Beyond how many runs in one stratum nothing is drawn: chi-square is good enough, and much quicker."""
 
-_WORK = 400_000
+_WORK = 200_000
 """How many tables, or partial ones, are enumerated at most."""
 
 _ALIKE = 1e-7
@@ -127,15 +133,17 @@ def _mantel_haenszel(tables: Iterable[tuple[Counts, Counts]]) -> Significance:
     return Significance(math.erfc(z / math.sqrt(2)), 0.0, exact=False)
 
 
-def ways_changed(strata: Iterable[Table], *, seed: int = 0, permutations: int = PERMUTATIONS) -> Significance:
+def ways_changed(
+    strata: Iterable[Table], *, seed: int = 0, permutations: int = PERMUTATIONS, large: int = LARGE
+) -> Significance:
     """Whether the ways that runs take are others after than before, in any stratum.
 
     Exchanges are as extreme as what was seen if their tables, all strata together, are at most as
     likely. All of them are counted where they are few enough, else `permutations` are drawn with this
-    seed, and p is (b + 1) / (m + 1). In a stratum of more than 2,000 runs chi-square stands in for both.
+    seed, and p is (b + 1) / (m + 1). In a stratum of more than `large` runs chi-square stands in for both.
     """
     tables = _informing(strata)
-    if max(map(_runs, tables), default=0) > _LARGE:
+    if max(map(_runs, tables), default=0) > large:
         return _chi_square(tables)
     return _exchanged(tables, _log_choose, seed, permutations)
 
@@ -146,7 +154,7 @@ def ways_appeared(
     """Whether more runs than by chance take ways after that none took before: one-sided, by exchanges as
     `ways_changed`. In large strata the ways are taken as independent."""
     tables = _informing(strata)
-    if max(map(_runs, tables), default=0) > _LARGE:
+    if max(map(_runs, tables), default=0) > LARGE:
         return _appeared_at_large(tables)
     return _exchanged(tables, _new, seed, permutations)
 
@@ -179,6 +187,7 @@ def _exchanged(tables: Sequence[Table], score: Score, seed: int, permutations: i
         return Significance(_mass(counted, observed), _mass(counted, min(counted)))
     source = random.Random(seed)
     samplers = [_Sampler(table, score) for table in tables]
+    permutations = min(permutations, max(999, _LABELS // sum(map(_runs, tables))))
     as_extreme = 0
     for _ in range(permutations):
         as_extreme += sum(one.draw(source) for one in samplers) <= observed + _ALIKE
@@ -256,6 +265,8 @@ class _Sampler:
 def _appeared_at_large(tables: Sequence[Table]) -> Significance:
     """Each way by itself has all its n runs after with probability share^n."""
     observed = sum(row.after for table in tables for row in table if not row.before)
+    if observed * sum(map(len, tables)) > _WORK:
+        return _appeared_as_normal(tables, observed)
     chances = {0: 1.0}
     for table in tables:
         share = sum(row.after for row in table) / _runs(table)
@@ -271,6 +282,19 @@ def _appeared_at_large(tables: Sequence[Table]) -> Significance:
             chances = grown
     p_value = math.fsum(p for score, p in chances.items() if score >= observed)
     return Significance(min(1.0, p_value), 0.0, exact=False)
+
+
+def _appeared_as_normal(tables: Sequence[Table], observed: int) -> Significance:
+    """As `_appeared_at_large`, for so many ways that their sum is taken as normal."""
+    mean = spread = 0.0
+    for table in tables:
+        share = sum(row.after for row in table) / _runs(table)
+        for row in table:
+            chance = share ** sum(row)
+            mean += sum(row) * chance
+            spread += sum(row) ** 2 * chance * (1 - chance)
+    z = (observed - 0.5 - mean) / math.sqrt(spread)
+    return Significance(math.erfc(z / math.sqrt(2)) / 2, 0.0, exact=False)
 
 
 def _chi_square(tables: Sequence[Table]) -> Significance:
@@ -306,7 +330,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def corrected(tests: Sequence[Significance], alpha: float) -> list[float]:
+def corrected(tests: Sequence[Significance], alpha: float = ALPHA) -> list[float]:
     """Holm's p-values. Tests that no exchange of labels could bring to `alpha` are not counted: by their
     margins alone they can't go wrong (R. E. Tarone, Biometrics 46, 1990); their own p stays."""
     able = [at for at, one in enumerate(tests) if one.smallest <= alpha]

@@ -23,6 +23,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from statistics import NormalDist
 from typing import Any, Final
 
@@ -259,6 +260,7 @@ def _check_k(k: int) -> None:
         raise UsageError("a number of runs must be at least 1", got=k)
 
 
+@cache
 def _z(level: float) -> float:
     if not 0 < level < 1:
         raise UsageError("a level of confidence lies between 0 and 1", got=level, expected="for example 0.95")
