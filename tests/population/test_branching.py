@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isotrace.population import branching_steps, differing_params, tree_of
+from isotrace.population.branching import labels
 
 GROUP = [
     behaviour("lcrm", 30, passed=27),
@@ -80,6 +81,8 @@ def test_branches_of_one_skill_are_told_apart() -> None:
     )
     (step,) = branching_steps(tree_of([one, renamed]))
     assert [branch.label for branch in step.branches] == ["b #1", "b #2"]
+    statuses = [type(one.steps[0])(key, "b", "tool", key.decode()) for key in (b"success", b"failure")]
+    assert labels([*statuses, one.steps[0]]) == ["b (success)", "b (failure)", "a"]
 
 
 def test_the_params_that_differ_are_looked_up_in_one_run_of_each_branch() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+from dataclasses import replace
 
 import pytest
 from branching_laws import REFUND, Law, behaviour  # type: ignore[import-not-found]  # conftest finds it
@@ -95,7 +96,7 @@ def test_a_path_of_one_task_is_counted_among_that_tasks_runs() -> None:
     }
     found = compare_behaviours(before, after)
     new = next(one for one in found.paths if one.move is Move.APPEARED)
-    assert new.words == "a third path of 2 has appeared: 15 of 20 after, 0 of 20 before (p < 0.001)"
+    assert new.words == "a second path has appeared in group 2: 15 of 20 after, 0 of 20 before (p < 0.001)"
     assert (new.strata, found.left_out, found.after) == (("2",), ("3",), 40)
 
 
@@ -107,6 +108,21 @@ def test_where_every_run_takes_its_own_path_the_steps_decide() -> None:
     assert (found.by_steps, found.verdict) == (True, Change.CHANGED)
     assert found.words.startswith("changed: at step 1: ")
     assert compare_behaviours(before, before).verdict is not Change.CHANGED
+
+
+def test_paths_are_told_apart_by_their_steps_whatever_their_signatures_are() -> None:
+    unsigned = [replace(behaviour(path, 20), signature="") for path in ("ab", "ac", "ad")]
+    found = compare_behaviours(unsigned[:2], [unsigned[0], unsigned[2]])
+    assert sorted((one.move, one.before, one.after) for one in found.paths) == [
+        (Move.APPEARED, 0, 20),
+        (Move.SAME, 20, 20),
+        (Move.VANISHED, 20, 0),
+    ]
+    assert [(one.label, one.before, one.after) for one in found.steps[0].branches] == [
+        ("b", 20, 20),
+        ("d", 0, 20),
+        ("c", 20, 0),
+    ]
 
 
 def test_success_is_compared_beside_the_paths() -> None:

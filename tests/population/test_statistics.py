@@ -141,6 +141,13 @@ def test_unseen_mass_is_the_share_of_paths_seen_once() -> None:
     )
 
 
+def test_paths_seen_twice_widen_the_interval_of_unseen_mass() -> None:
+    # Esty: 0.04 + 1.96·√(2·(1 − 2/50) + 2·4)/50
+    found = unseen_mass([40, 2, 2, 2, 2, 1, 1]).interval
+    assert found is not None
+    assert (found.low, round(found.high, 3)) == (0.0, 0.163)
+
+
 def test_without_a_path_seen_once_there_is_a_bound_on_unseen_ones() -> None:
     found = unseen_mass([10])
     assert found.interval is not None

@@ -148,16 +148,9 @@ def branching_steps(tree: Tree, *, level: float = LEVEL) -> tuple[BranchingStep,
 
 def _branches(tree: Tree, node: Node, level: float) -> tuple[Branch, ...]:
     children = [tree.nodes[child] for child in node.children]
-    skills = [child.steps[0].skill for child in children]
     found = []
-    for child in children:
+    for child, label in zip(children, labels([one.steps[0] for one in children]), strict=True):
         step = child.steps[0]
-        alike = [other.steps[0] for other in children if other.steps[0].skill == step.skill]
-        label = step.skill
-        if len({other.status for other in alike}) > 1:
-            label += f" ({step.status})"
-        elif skills.count(step.skill) > 1:
-            label += f" #{[other.key for other in alike].index(step.key) + 1}"
         share = child.tally.runs / node.tally.runs
         found.append(Branch(child.index, step, child.tally, share, child.success, child.runs, label))
     if node.ending.runs:
@@ -166,6 +159,22 @@ def _branches(tree: Tree, node: Node, level: float) -> tuple[Branch, ...]:
         ends = success(tally, level=level)
         found.append(Branch(None, None, tally, share, ends, node.ending_runs, "the end"))
     return tuple(sorted(found, key=lambda one: -one.tally.runs))
+
+
+def labels(steps: Sequence[SeenStep]) -> list[str]:
+    """The names of the steps that begin branches: the skill, with the status or a number where it
+    takes that to tell them apart."""
+    found = []
+    for step in steps:
+        alike = [other for other in steps if other.skill == step.skill]
+        label = step.skill
+        if len({other.status for other in alike}) > 1:
+            label += f" ({step.status})"
+            alike = [other for other in alike if other.status == step.status]
+        if len(alike) > 1:
+            label += f" #{[other.key for other in alike].index(step.key) + 1}"
+        found.append(label)
+    return found
 
 
 def _failures(branches: Sequence[Branch]) -> list[tuple[int, int]]:

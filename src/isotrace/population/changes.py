@@ -75,9 +75,10 @@ class PathChange:
 
 @dataclass(frozen=True, slots=True)
 class BranchChange:
-    """How many runs took one branch; `step` is None for those that end."""
+    """How many runs took one branch; `step` is None for those that end. `label` names it among the others."""
 
     step: SeenStep | None
+    label: str
     before: int
     after: int
 
@@ -85,6 +86,7 @@ class BranchChange:
         """Plain data; `step` is `{"skill", "kind", "status"}` or None."""
         return {
             "step": None if self.step is None else _step(self.step),
+            "label": self.label,
             "before": self.before,
             "after": self.after,
         }

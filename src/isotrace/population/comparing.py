@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from isotrace.population.behaviour import Behaviour, SeenStep, Tally, sum_tallies
+from isotrace.population.branching import labels
 from isotrace.population.changes import (
     BranchChange,
     Change,
@@ -91,7 +92,8 @@ def compare_behaviours(
     by_steps = lonely * 2 > sum(path.tally.runs for path in pooled)
     changed = any(step.shown for step in steps) if by_steps else p_value <= alpha
     # What is said of single paths holds only where something is said of all.
-    paths = _path_changes(pooled, counts, alpha, level, min(1.0, 2 * new.p_value), p_value <= alpha)
+    gate = changed and p_value <= alpha
+    paths = _path_changes(pooled, counts, alpha, level, min(1.0, 2 * new.p_value), gate)
     visible = visible_from(tally[0].runs, tally[1].runs, alpha)
     if changed:
         verdict = Change.CHANGED
@@ -165,17 +167,17 @@ def _path_changes(
     able = sum(test.smallest <= alpha for test in tests)
     totals = [(_sum(here for _, here, _ in rows), _sum(of for _, _, of in rows)) for rows in found]
     moves = [_move(here, of) for here, of in totals]
-    known = len(moves) - moves.count(Move.APPEARED)
+    known = _known(found, moves)
     changes = []
     for at, (path, move, (here, of)) in enumerate(zip(pooled, moves, totals, strict=True)):
         p_value, tested = adjusted[at], able
+        strata = tuple(stratum for stratum, _, _ in found[at])
         if move is Move.APPEARED:
-            known += 1
+            known[strata] += 1
             if moves.count(Move.APPEARED) == 1 and new < p_value:
                 p_value, tested = new, 1
         shown = gate and p_value <= alpha and move is not Move.SAME
-        strata = tuple(stratum for stratum, _, _ in found[at])
-        where = "" if len(counts.strata) == 1 or len(strata) > 1 else f" of {strata[0]}"
+        where = "" if len(counts.strata) == 1 or len(strata) > 1 else f" in group {strata[0]}"
         changes.append(
             PathChange(
                 signature=path.signature,
@@ -191,12 +193,31 @@ def _path_changes(
                 shown=shown,
                 difference=difference(here.after, of.after, here.before, of.before, level),
                 runs=path.runs,
-                words=_path_words(move, known, path.steps, here, of, where, _p(p_value, tested, shown)),
+                words=_path_words(
+                    move, known[strata], path.steps, here, of, where, _p(p_value, tested, shown)
+                ),
             )
         )
     return tuple(
         sorted(changes, key=lambda one: (not one.shown, round(one.adjusted, 9), -one.before - one.after))
     )
+
+
+def _known(
+    found: Sequence[list[tuple[str, Counts, Counts]]], moves: Sequence[Move]
+) -> Counter[tuple[str, ...]]:
+    """How many paths were known before where each of the new ones occurs: in any of its strata."""
+    by_stratum: dict[str, set[int]] = {}
+    for at, rows in enumerate(found):
+        for stratum, here, _ in rows:
+            if here.before:
+                by_stratum.setdefault(stratum, set()).add(at)
+    known: Counter[tuple[str, ...]] = Counter()
+    for rows, move in zip(found, moves, strict=True):
+        if move is Move.APPEARED:
+            strata = tuple(stratum for stratum, _, _ in rows)
+            known[strata] = len(set().union(*(by_stratum.get(stratum, ()) for stratum in strata)))
+    return known
 
 
 def _sum(rows: Iterable[Counts]) -> Counts:
@@ -223,7 +244,7 @@ def _path_words(
 ) -> str:
     counts = f"{here.after:,} of {of.after:,} after, {here.before:,} of {of.before:,} before"
     if move is Move.APPEARED:
-        return f"{ordinal(number)} path{where} has appeared: {counts} {p}"
+        return f"{ordinal(number)} path has appeared{where}: {counts} {p}"
     said = {
         Move.VANISHED: "has vanished",
         Move.MORE: "is taken more often",
@@ -233,7 +254,7 @@ def _path_words(
     path = f"a path of {plural(len(steps), 'step')}"
     if 0 < len(steps) <= _SPELT:
         path = f"the path {' → '.join(step.skill for step in steps)}"
-    return f"{path}{where} {said}: {counts} {p}"
+    return f"{path} {said}{where}: {counts} {p}"
 
 
 # --- steps ----------------------------------------------------------------------------
@@ -245,9 +266,8 @@ def _step_changes(
     """Of each node at which runs part, how those that come there go on, before and after."""
     through = _through(tree, pooled, counts)
     # Which nodes are looked at depends on both sets together, so that no side is favoured.
-    nodes = sorted((node for node in tree.nodes if node.branches > 1), key=lambda one: -one.tally.runs)[
-        :_STEPS
-    ]
+    nodes = [node for node in tree.nodes if node.branches > 1]
+    nodes = sorted(nodes, key=lambda one: -one.tally.runs)[:_STEPS]
     tests: list[Significance] = []
     for node in nodes:
         tables = []
@@ -274,10 +294,14 @@ _Rows = list[list[Counts]]
 
 
 def _through(tree: Tree, pooled: Sequence[Behaviour], counts: _Counts) -> _Rows:
-    ends = {node.signature: node.index for node in tree.nodes if node.signature is not None}
+    onward = {
+        (node.index, tree.nodes[child].steps[0].key): child for node in tree.nodes for child in node.children
+    }
     rows = [[Counts(0, 0)] * len(counts.strata) for _ in tree.nodes]
     for path in pooled:
-        keys, at = keys_of(path), ends[path.signature]
+        keys, at = keys_of(path), 0
+        while tree.nodes[at].stop < len(keys):
+            at = onward[at, keys[tree.nodes[at].stop]]
         rows[at] = [by_path.get(keys, Counts(0, 0)) for by_path in counts.by_stratum]
     for node in reversed(tree.nodes):
         if node.parent is not None:
@@ -294,22 +318,23 @@ def _ending(node: Node, through: _Rows, stratum: int) -> Counts:
 
 
 def _branch_changes(node: Node, tree: Tree, through: _Rows, strata: int) -> tuple[BranchChange, ...]:
-    found = [BranchChange(tree.nodes[child].steps[0], *_sum(through[child])) for child in node.children]
+    steps = [tree.nodes[child].steps[0] for child in node.children]
+    found = [
+        BranchChange(step, label, *_sum(through[child]))
+        for step, label, child in zip(steps, labels(steps), node.children, strict=True)
+    ]
     ending = _sum(_ending(node, through, number) for number in range(strata))
     if any(ending):
-        found.append(BranchChange(None, *ending))
+        found.append(BranchChange(None, "the end", *ending))
     return tuple(found)
 
 
 def _step_words(index: int, branches: Sequence[BranchChange], p_value: float, tests: int, shown: bool) -> str:
     before, after = sum(one.before for one in branches), sum(one.after for one in branches)
-    moved = max(
-        branches,
-        key=lambda one: one.after * before - one.before * after,
-    )
+    moved = max(branches, key=lambda one: one.after * before - one.before * after)
     for_all = f", corrected for {plural(tests, 'step')}" if tests > 1 else ""
     chance = "" if shown else ": may be chance"
-    way = "end" if moved.step is None else f"go on with {moved.step.skill}"
+    way = "end" if moved.step is None else f"go on with {moved.label}"
     counts = f"{moved.after:,} of {after:,} {way} after, {moved.before:,} of {before:,} before"
     return f"at step {index}: {counts} ({probability(p_value)}{for_all}{chance})"
 
