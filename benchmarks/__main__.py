@@ -21,6 +21,7 @@ BENCHMARKS = {
     "compare": ("comparing", "compared"),
     "align": ("comparing", "aligned"),
     "capture": ("capturing", "measure"),
+    "behaviours": ("behaviours", "measure"),
     "disk": ("disk", "measure"),
     "start-up": ("startup", "measure"),
 }

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from isotrace.operations import assert_parity as assert_parity
     from isotrace.operations import backtest as backtest
     from isotrace.operations import behaviours as behaviours
+    from isotrace.operations import compare_behaviours as compare_behaviours
     from isotrace.operations import diff as diff
     from isotrace.operations import fork as fork
     from isotrace.operations import replay as replay
@@ -82,7 +83,7 @@ _HOMES = {
         " META_TASK META_TIME META_TRIAL Erased Lineage ParityResult RunContext StepContext TraceRecord"
         " TraceStatus TraceStep TraceSummary Violation compare_traces"
     ),
-    "isotrace.operations": "areplay assert_parity backtest behaviours diff fork replay",
+    "isotrace.operations": "areplay assert_parity backtest behaviours compare_behaviours diff fork replay",
     "isotrace.plain": "from_plain to_plain",
     "isotrace.policy": "Limit Loop Policy PolicyRule",
     "isotrace.record": (

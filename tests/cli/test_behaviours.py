@@ -11,7 +11,7 @@ import pytest
 from isotrace.compare import Rules
 from isotrace.contracts import RunQuery
 from isotrace.errors import UsageError
-from isotrace.operations import Selection, behaviours, grouping, stored_behaviours
+from isotrace.operations import Selection, behaviours, compare_behaviours, grouping, stored_behaviours
 from isotrace.population import wilson
 from isotrace.registry import open_store
 
@@ -288,6 +288,68 @@ def test_runs_without_a_step_count_where_success_is_told(
     found = isotrace("behaviours", "task=p", "--by", "task", "--json").json
     assert found["left_out"] == {"without a compared step": 2}
     assert found["pass_k"] == {"1": 0.75, "2": 0.5, "3": 0.25, "4": 0.0}
+
+
+@pytest.fixture
+def two_prompts(put: Callable[..., None], build: Callable[..., Any]) -> None:
+    """Twenty runs of each of two prompts, over two tasks; with the second most leave a step out."""
+    for number in range(40):
+        prompt = "old" if number < 20 else "new"
+        shorter = number % 20 < (2 if prompt == "old" else 15)
+        run = build(
+            f"{number:032x}", metadata={"prompt": prompt, "on": number % 2, "reward": int(not shorter)}
+        )
+        for skill in ("get_order", "refund") if shorter else ("get_order", "check", "refund"):
+            run.step(skill, {"order": 7})
+        put(run.sealed())
+
+
+def test_before_and_after_name_the_path_and_the_step_that_changed(
+    isotrace: Callable[..., Any], two_prompts: None
+) -> None:
+    said = isotrace("behaviours", "--before", "prompt=old", "--after", "prompt=new", "--json")
+    assert said.code == 1
+    found = said.json
+    assert (found["verdict"], found["before"], found["after"]) == ("changed", 20, 20)
+    assert {path["move"]: (path["before"], path["after"]) for path in found["paths"]} == {
+        "more": (2, 15),
+        "less": (18, 5),
+    }
+    assert found["first_moved"]["index"] == 1
+    drawn = isotrace("behaviours", "--before", "prompt=old", "--after", "prompt=new", columns=120)
+    assert drawn.code == 1
+    assert drawn.out.startswith("changed: the path get_order → ")
+    assert "get_order → check → refund  18 (90 %)   5 (25 %)  less  <0.001" in drawn.out
+    assert "Which step moved\n  1. at step 1: 15 of 20 go on with refund after, 2 of 20 before" in drawn.out
+
+
+def test_before_and_after_of_runs_of_one_prompt_show_no_change(
+    isotrace: Callable[..., Any], two_prompts: None
+) -> None:
+    def verdict(*words: str) -> tuple[int, str]:
+        said = isotrace("behaviours", *words, "--json")
+        return said.code, said.json["verdict"]
+
+    assert verdict("prompt=old", "--before", "on=0", "--after", "on=1") == (125, "too few runs to say")
+    assert verdict("--by", "on", "--before", "prompt=old", "--after", "prompt=new") == (1, "changed")
+    assert verdict("--before", "prompt=old", "--after", "prompt=old limit=2") == (125, "too few runs to say")
+    assert isotrace("behaviours", "--before", "prompt=old").code == 2
+    assert isotrace("behaviours", "--before", "a=1", "--after", "b=1", "--runs", "2").code == 2
+
+
+def test_comparison_of_queries_is_that_of_their_runs(two_prompts: None, store_url: str) -> None:
+    store = open_store(store_url)
+    sides = [
+        [
+            store.ledger(item.summary.run_id, tenant_id="default").record()
+            for item in store.query(RunQuery(metadata={"prompt": prompt})).runs
+        ]
+        for prompt in ("old", "new")
+    ]
+    by_records = compare_behaviours(*sides, by="on")
+    by_queries = compare_behaviours("prompt=old", "prompt=new", by="on", store=store)
+    assert by_queries.to_dict() == by_records.to_dict()
+    store.close()
 
 
 @needs_data

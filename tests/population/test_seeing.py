@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isotrace.compare import Level, Rules, diff_traces
@@ -71,6 +71,7 @@ def _pairs(draw: st.DrawFn) -> tuple[TraceRecord, TraceRecord]:
     return runs[0], runs[1]
 
 
+@settings(deadline=None)
 @given(_pairs(), st.sampled_from(list(Level)), _RULES, st.sampled_from([(), ("tool",), ("llm", "tool")]))
 def test_equal_keys_are_parity_and_parity_is_equal_keys(
     pair: tuple[TraceRecord, TraceRecord], level: Level, rules: Rules, kinds: tuple[str, ...]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -214,8 +214,9 @@ def with_executing(default_mode: str) -> Callable[[Function], Function]:
 
 
 def with_selection(default_limit: int | None) -> Callable[[Function], Function]:
-    """Adds the selecting options to a command, which gets `select`: a function from a tenant to a
-    `Selection`. `--limit` is the default unless given; None selects all."""
+    """Adds the selecting options to a command, which gets `select`: a function from a tenant, and if need be
+    metadata and terms beside what was given, to a `Selection`. `--limit` is the default unless given; None
+    selects all."""
     return _selecting(default_limit, query=False)
 
 
@@ -231,7 +232,13 @@ def _selecting(default_limit: int | None, *, query: bool) -> Callable[[Function]
         def wrapped(*args: Any, **options: Any) -> Any:
             chosen = {name: options.pop(name) for name in _NAMES}
             terms = options.pop("terms", ())
-            return function(*args, select=lambda tenant: _selection(tenant, chosen, terms), **options)
+
+            def selected(
+                tenant: str, metadata: Mapping[str, Sequence[str]] | None = None, more: Sequence[str] = ()
+            ) -> Selection:
+                return _selection(tenant, chosen, [*terms, *more], metadata or {})
+
+            return function(*args, select=selected, **options)
 
         shown = "all" if default_limit is None else str(default_limit)
         limit = click.option(
@@ -268,13 +275,15 @@ _TERMS = {
 _NAMES = (*_TERMS, "metadata", "violations", "limit")
 
 
-def _selection(tenant: str, chosen: dict[str, Any], terms: tuple[str, ...]) -> Selection:
+def _selection(
+    tenant: str, chosen: dict[str, Any], terms: Sequence[str], metadata: Mapping[str, Sequence[str]]
+) -> Selection:
     given = [f"{term}={chosen[name]}" for name, term in _TERMS.items() if chosen[name] is not None]
     if chosen["violations"]:
         given.append("violations=yes")
     return select(
         [*given, *terms],
         tenant_id=tenant,
-        metadata=key_values(chosen["metadata"]),
+        metadata={**key_values(chosen["metadata"]), **metadata},
         limit=chosen["limit"],
     )

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from isotrace.operations.bisecting import Bisection as Bisection
     from isotrace.operations.bisecting import Tried as Tried
     from isotrace.operations.bisecting import bisect as bisect
+    from isotrace.operations.changing import compare_behaviours as compare_behaviours
+    from isotrace.operations.changing import stored_comparison as stored_comparison
     from isotrace.operations.checking import Checked as Checked
     from isotrace.operations.checking import CheckReport as CheckReport
     from isotrace.operations.checking import Waiting as Waiting
@@ -61,6 +63,7 @@ if TYPE_CHECKING:
     from isotrace.operations.programs import replay_again as replay_again
     from isotrace.operations.programs import use_redactors as use_redactors
     from isotrace.operations.queries import select as select
+    from isotrace.operations.queries import split as split
     from isotrace.operations.replaying import areplay as areplay
     from isotrace.operations.replaying import fork as fork
     from isotrace.operations.replaying import replay as replay
@@ -76,6 +79,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "backtesting": "Backtest backtest backtest_stored",
     "bisecting": "Bisection Tried bisect",
+    "changing": "compare_behaviours stored_comparison",
     "checking": "CheckReport Checked Waiting",
     "comparing": "compare_stored diff",
     "entries": "Entries project_entries",
@@ -91,7 +95,7 @@ _HOMES = {
     "programs": (
         "RecordedHere exit_code program_entry record_program recorded_here replay_again use_redactors"
     ),
-    "queries": "select",
+    "queries": "select split",
     "replaying": "areplay fork replay",
     "runs": "Selection find_run key_values list_all list_runs moment show",
     "surroundings": "replay_environment",

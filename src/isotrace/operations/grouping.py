@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -127,22 +128,36 @@ def behaviours(
     Raises as `find_run` does, and `UsageError` for a tolerance: what is merely near is no group.
     """
     looking = Looking.of(by, kinds, level, rules, threshold)
-    collected = Collected()
-    named: list[TraceRecord | str] = list(runs)
+    with reading(runs, store, tenant_id) as (named, read):
+        collected = collect(map(read, named), looking)
+        return _told(grouped(collected, looking, runs_per_group), _by_id(named, read), looking)
+
+
+Reader = Callable[[TraceRecord | str], TraceRecord]
+
+
+@contextmanager
+def reading(
+    runs: Iterable[TraceRecord | str], store: TraceStore | str | None, tenant_id: str | None
+) -> Iterator[tuple[list[TraceRecord | str], Reader]]:
+    """The runs, and what gives the record of each. A store is opened only if one of them is a name."""
+    named = list(runs)
+    if not any(isinstance(run, str) for run in named):
+        yield named, _as_it_is
+        return
     tenant = tenant_id or default_tenant()
-    records = [run for run in named if isinstance(run, TraceRecord)]
-    given = {record.run_id: record for record in records}
-    if len(records) == len(named):
-        _collect(records, looking, collected)
-        return _told(grouped(collected, looking, runs_per_group), given.__getitem__, looking)
     with using(store) as opened:
+        yield named, lambda run: show(opened, run, tenant_id=tenant) if isinstance(run, str) else run
 
-        def read(run: TraceRecord | str) -> TraceRecord:
-            return show(opened, run, tenant_id=tenant) if isinstance(run, str) else run
 
-        _collect(map(read, named), looking, collected)
-        found = grouped(collected, looking, runs_per_group)
-        return _told(found, lambda run_id: given.get(run_id) or read(run_id), looking)
+def _as_it_is(run: TraceRecord | str) -> TraceRecord:
+    assert not isinstance(run, str)
+    return run
+
+
+def _by_id(named: Iterable[TraceRecord | str], read: Reader) -> Callable[[str], TraceRecord]:
+    given = {run.run_id: run for run in named if isinstance(run, TraceRecord)}
+    return lambda run_id: given.get(run_id) or read(run_id)
 
 
 def stored_behaviours(
@@ -164,20 +179,35 @@ def stored_behaviours(
     long for many. `progress` is told (done, total) as runs are read.
     """
     looking = Looking.of(by, kinds, level, rules, threshold)
-    collected = Collected()
 
     def read(run_id: str) -> TraceRecord:
         return store.ledger(run_id, tenant_id=selection.base.tenant_id).record()
 
+    collected = collect_stored(store, selection, looking, progress)
+    return _told(grouped(collected, looking, runs_per_group), read, looking)
+
+
+def collect(runs: Iterable[TraceRecord], looking: Looking) -> Collected:
+    """The behaviours of these runs, by group."""
+    collected = Collected()
+    _collect(runs, looking, collected)
+    return collected
+
+
+def collect_stored(
+    store: TraceStore, selection: Selection, looking: Looking, progress: Progress | None = None
+) -> Collected:
+    """The behaviours of the selected runs, by group, counted by the store as far as it can."""
+    collected = Collected()
     if looking.level in (Level.EXACT, Level.OUTCOME):
         _collect(_records(store, list_runs(store, selection), progress), looking, collected)
-        return _told(grouped(collected, looking, runs_per_group), read, looking)
+        return collected
     counts = store.behaviours(
         selection.queries(),
-        by=by,
+        by=looking.by,
         tool=bool(looking.stored),
         newest=selection.limit,
-        threshold=threshold,
+        threshold=looking.threshold,
         examples=EXAMPLES,
     )
     _take(store, selection.base.tenant_id, counts, looking, collected, progress)
@@ -185,7 +215,7 @@ def stored_behaviours(
         # A run whose path is broken may still have whole steps of the kinds that count.
         broken = [item for item in list_runs(store, selection) if item.signature is None]
         _collect(_records(store, broken, progress), looking, collected)
-    return _told(grouped(collected, looking, runs_per_group), read, looking)
+    return collected
 
 
 def _told(found: Behaviours, read: Callable[[str], TraceRecord], looking: Looking) -> Behaviours:

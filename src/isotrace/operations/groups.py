@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 EVERY_RUN = "all runs"
 
+_CACHED = frozenset({"tally", "tree", "branching", "measures"})
 _TOLD = 5
 _BRANCHES = 8
 """Of so many branching steps, and so many branches of each, the params are read."""
@@ -128,7 +129,10 @@ class Group:
             differing_params(replace(one, branches=one.branches[:_BRANCHES]), params_of)
             for one in self.branching[:_TOLD]
         ]
-        return replace(self, differences=tuple(told))
+        group = replace(self, differences=tuple(told))
+        # What was worked out already: the tree of a million runs takes seconds.
+        vars(group).update({name: value for name, value in vars(self).items() if name in _CACHED})
+        return group
 
     def params_at(self, number: int) -> tuple[ParamDifference, ...]:
         """In which params the branches of this branching step differ, as far as they were read."""
@@ -243,6 +247,11 @@ def grouped(collected: Collected, looking: Looking, runs_per_group: int | None) 
         collected.unread,
         _outcomes(collected, keys),
     )
+
+
+def by_group(collected: Collected) -> dict[str, tuple[Behaviour, ...]]:
+    """The behaviours of each group, however few its runs are."""
+    return {key: _group(key, found.values(), Tally()).behaviours for key, found in collected.found.items()}
 
 
 def _outcomes(collected: Collected, keys: Iterable[str]) -> tuple[tuple[int, int], ...]:

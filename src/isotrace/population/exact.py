@@ -105,15 +105,19 @@ def _hypergeometric(with_it: Counts, without: Counts) -> tuple[int, list[float]]
     """How likely each number of runs with it is to be after; from the smallest possible number on."""
     marked, others, drawn = sum(with_it), sum(without), with_it.after + without.after
     low, high = max(0, drawn - others), min(marked, drawn)
-    every = _log_choose(marked + others, drawn)
-    chances = [
-        math.exp(_log_choose(marked, x) + _log_choose(others, drawn - x) - every)
-        for x in range(low, high + 1)
-    ]
+    at = _log_choose(marked, low) + _log_choose(others, drawn - low) - _log_choose(marked + others, drawn)
+    # From one number to the next by their ratio: three of Γ for each would be most of the time that it takes
+    # to tell where a million runs part.
+    chances = [math.exp(at)]
+    for x in range(low, high):
+        at += math.log((marked - x) * (drawn - x) / ((x + 1) * (others - drawn + x + 1)))
+        chances.append(math.exp(at))
     return low, chances
 
 
 def _convolved(one: Sequence[float], other: Sequence[float]) -> list[float]:
+    if len(one) == 1:
+        return [one[0] * q for q in other]
     sums = [0.0] * (len(one) + len(other) - 1)
     for i, p in enumerate(one):
         for j, q in enumerate(other):

@@ -246,14 +246,14 @@ def _label(
         text.append("start", style="dim italic")
     else:
         text.append(f"{node.start} ", style="dim")
-        _append_steps(text, node.steps, numbered.get(node.index, ""), glyphs, room)
+        append_steps(text, node.steps, numbered.get(node.index, ""), glyphs, room)
     if room is not None:
         text.truncate(room, overflow="ellipsis")
     return text
 
 
-def _append_steps(text: Text, steps: Sequence[SeenStep], sign: str, glyphs: Glyphs, room: int | None) -> None:
-    """`chat → search ×3 → chat`, and how many more where there is no room."""
+def append_steps(text: Text, steps: Sequence[SeenStep], sign: str, glyphs: Glyphs, room: int | None) -> None:
+    """Adds `chat → search x3 → chat`, and how many more where there is no room. `sign` is the first one's."""
     arrow = f" {glyphs.arrow} "
     chain = _repeated(steps[:_NAMES])
     for number, (step, times) in enumerate(chain):
@@ -316,16 +316,10 @@ def _print_branching(
     console: Console, number: int, step: BranchingStep, params: Sequence[ParamDifference]
 ) -> None:
     say(console, safe(f"  {number}. {step.words}"))
-    for branch in step.branches[:_VALUES]:
-        if branch.contrast is not None and branch.contrast.p_value < _TELLING:
-            say(console, safe(f"     {branch.label}: {branch.contrast.words}", style="yellow"))
     for one in params[:_PARAMS]:
         say(console, _params_line(one, step.branches))
     if len(params) > _PARAMS:
         say(console, Text(f"     and {len(params) - _PARAMS} more places in params", style="dim"))
-
-
-_TELLING = 0.05
 
 
 def _params_line(found: ParamDifference, branches: Sequence[Branch]) -> Text:
