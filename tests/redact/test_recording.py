@@ -365,6 +365,27 @@ def test_of_a_stream_that_is_too_long_the_rest_is_withheld(lab: Lab, monkeypatch
     assert taken.grade == ["stream: what came after 20 bytes of a stream was withheld"]
 
 
+def test_a_message_that_is_cut_holds_no_half_of_what_was_found(lab: Lab) -> None:
+    @skill
+    def long() -> None:
+        raise ValueError("x" * 9_970 + " to alice.canary.alice.canary@example.com, and more")
+
+    taken = lab.record(long, redact=["email"])
+    (error,) = [event.value("error") for event in taken.events if event.type == "step_finished"]
+    assert error["message"].endswith("x to [email], and more")
+    whole = lab.record(long)
+    (error,) = [event.value("error") for event in whole.events if event.type == "step_finished"]
+    assert error["message"].endswith(" to alice.canary.alice.canary@")
+
+
+def test_recording_without_redactors_loads_none_of_them(tmp_path: Path) -> None:
+    program = "import sys, isotrace\nwith isotrace.run(store='memory:'): pass\nprint('re2' in sys.modules)"
+    told = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert told.stdout == "False\n"
+
+
 def test_the_terminal_and_the_page_say_which_redactors_were_in_force(lab: Lab) -> None:
     taken = record(lab, "ann@x.org", redact=["email", "ip"])
     assert redactors(taken.record) == "email, ip"

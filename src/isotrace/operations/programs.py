@@ -24,7 +24,6 @@ from isotrace.record.runs import Run, provisional_run, run, set_program
 from isotrace.record.sealer import observed
 from isotrace.record.sources import seeds
 from isotrace.record.spec import SkillSpec
-from isotrace.redact.redaction import redaction_of
 from isotrace.redact.wanted import VARIABLE, redactors_wanted
 from isotrace.replay import Plan, ReplayResult, named_function
 from isotrace.replay.stop import ReplayStop
@@ -121,6 +120,8 @@ def exit_code(error: BaseException) -> int:
 def use_redactors(names: Sequence[str]) -> None:
     """Has every run of this process, and of those that it starts, redacted by these too. Raises `UsageError`
     and `PluginError` for names that there are not."""
+    from isotrace.redact.redaction import redaction_of  # noqa: PLC0415 - start-up time: RE2 for those who redact
+
     wanted = redactors_wanted(names)
     redaction_of(wanted)
     os.environ[VARIABLE] = ",".join(wanted)

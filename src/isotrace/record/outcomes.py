@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 import re
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -51,6 +52,10 @@ _GROUP_SIZE = 16
 _GROUP_DEPTH = 4
 
 
+def _as_it_is(text: str) -> str:
+    return text
+
+
 def http_status(error: BaseException) -> int | None:
     """The HTTP status that an error of a client library carries, if it carries one."""
     for holder in (error, _read(error, "response")):
@@ -87,23 +92,24 @@ def status_outcome(status: int) -> tuple[str, str]:
     return _BY_STATUS.get(status, "TRANSIENT" if status >= 500 else "PERMANENT"), str(status)
 
 
-def error_value(error: BaseException | None) -> dict[str, Any]:
-    """An exception as a value to snapshot: its type, its message (texts that UTF-8 can hold, lone
-    surrogates as `\\udXXX`), and its arguments as they are where they are few; of a group, its exceptions
-    where they are few and not nested deeply."""
-    return _error_value(error, _GROUP_DEPTH)
+def error_value(error: BaseException | None, redacted: Callable[[str], str] = _as_it_is) -> dict[str, Any]:
+    """An exception as a value to snapshot: its type, its message (texts that UTF-8 can hold, lone surrogates
+    as `\\udXXX`), and its arguments as they are where they are few; of a group, its exceptions where they are
+    few and not nested deeply. Messages are `redacted` before they are cut: half a secret is not found any
+    more."""
+    return _error_value(error, _GROUP_DEPTH, redacted)
 
 
-def _error_value(error: BaseException | None, depth: int) -> dict[str, Any]:
+def _error_value(error: BaseException | None, depth: int, redacted: Callable[[str], str]) -> dict[str, Any]:
     message = _message(error)
     value: dict[str, Any] = {
         "type": _unicode(type(error).__qualname__),
-        "message": _unicode(message[:_MESSAGE_LIMIT]),
+        "message": redacted(_unicode(message))[:_MESSAGE_LIMIT],
     }
     if isinstance(error, BaseExceptionGroup):
         if depth and len(error.exceptions) <= _GROUP_SIZE:
-            value["message"] = _unicode(error.message[:_MESSAGE_LIMIT])
-            value["exceptions"] = [_error_value(one, depth - 1) for one in error.exceptions]
+            value["message"] = redacted(_unicode(error.message))[:_MESSAGE_LIMIT]
+            value["exceptions"] = [_error_value(one, depth - 1, redacted) for one in error.exceptions]
         return value
     args = _read(error, "args")
     if isinstance(args, tuple) and len(message) <= _MESSAGE_LIMIT and len(args) <= 8:

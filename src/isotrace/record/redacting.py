@@ -9,7 +9,7 @@ process that dies in the middle of a stream leaves the pieces' places and nothin
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
@@ -20,7 +20,9 @@ from isotrace.models import META_REPLAYABILITY, Lineage
 from isotrace.record.memory_journal import AnyJournal
 from isotrace.record.shapes import Facts
 from isotrace.record.sources.noted import CLOCK, ENTROPY, MOVED, UUID
-from isotrace.redact.redaction import Redaction
+
+if TYPE_CHECKING:
+    from isotrace.redact.redaction import Redaction
 
 WITHHELD: Final = b'"[withheld until the stream ends]"'
 """What is written of a piece before the stream has ended."""

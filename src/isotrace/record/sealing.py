@@ -16,6 +16,7 @@ from isotrace.models import Erased, Lineage
 from isotrace.record.assembly import Answer, StreamedAnswers
 from isotrace.record.lines import JournalContent
 from isotrace.record.prices import price_of
+from isotrace.record.redacting import with_pieces
 from isotrace.record.usage import usage_of
 
 KILLED = "the process ended before the run did"
@@ -56,11 +57,7 @@ _ENDS = ("run_finished", "run_aborted")
 
 def _whole(events: list[Event]) -> list[Event]:
     """The events; where the run was redacted, with the pieces of its streams."""
-    if not events or "redactors" not in events[0].facts:
-        return events
-    from isotrace.record.redacting import with_pieces  # noqa: PLC0415 - start-up time, as the redactors
-
-    return with_pieces(events)
+    return with_pieces(events) if events and "redactors" in events[0].facts else events
 
 
 class Settling:

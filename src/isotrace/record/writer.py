@@ -8,7 +8,7 @@ recording of this run, not the agent.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,7 @@ from isotrace.record.context import (
 from isotrace.record.memory_journal import AnyJournal
 from isotrace.record.outcomes import classify, error_value
 from isotrace.record.policies import RunGuard, stopped
+from isotrace.record.redacting import RedactedJournal
 from isotrace.record.restore import can_restore, restore
 from isotrace.record.shapes import (
     PLAIN,
@@ -51,8 +52,7 @@ from isotrace.record.spec import SkillSpec
 from isotrace.record.warned import warn
 
 if TYPE_CHECKING:
-    from isotrace.record.redacting import RedactedJournal
-    from isotrace.redact.redaction import Redaction
+    pass
 
 REPLAYABLE = "replayable"
 """The grade of a run that nothing speaks against; otherwise the grade is the list of reasons."""
@@ -80,7 +80,7 @@ class RunWriter:
         self.journal = journal
         self._out: AnyJournal | RedactedJournal = journal
         if info.redaction is not None:
-            self._out = _redacted(journal, info.redaction, self.note)
+            self._out = RedactedJournal(journal, info.redaction, self.note)
         self.clock = clock
         self._now_us = clock.now_us
         self.failure: BaseException | None = None
@@ -139,7 +139,7 @@ class RunWriter:
             self.note(reason)
         values: dict[str, bytes] = {}
         if ending.failed:
-            values["error"] = safe_snapshot(error_value(ending.error)).data
+            values["error"] = self._error(ending.error)
         if ending.has_result:
             values["result"] = self._kept("result of the run", ending.result, around=1)
         grade = list(self._reasons) or REPLAYABLE
@@ -309,6 +309,12 @@ class RunWriter:
                 self.note(f"{what} of {spec.name}: {reason}")
         return True
 
+    def _error(self, error: BaseException | None) -> bytes:
+        """An exception as it is kept."""
+        redaction = self.info.redaction
+        value = error_value(error) if redaction is None else error_value(error, redaction.text)
+        return safe_snapshot(value).data
+
     def _note_redacted(self, spec: SkillSpec, data: bytes) -> None:
         """Notes an outcome that is not of its type any more once it is redacted."""
         assert self.info.redaction is not None
@@ -327,7 +333,7 @@ class RunWriter:
         facts = {"status": "failure", "outcome_category": category, "outcome_code": code}
         if not delivered:
             facts |= UNDELIVERED
-        return Ending(step, facts, {"error": safe_snapshot(error_value(error)).data})
+        return Ending(step, facts, {"error": self._error(error)})
 
     def finish(self, ending: Ending, took_ns: int) -> None:
         """Writes the end of a step. From here on a crash can't lose it."""
@@ -384,7 +390,7 @@ class RunWriter:
             "outcome_code": code,
         }
         step.attempts += 1
-        written, values = _facts(facts), {"error": safe_snapshot(error_value(error)).data}
+        written, values = _facts(facts), {"error": self._error(error)}
         if self.guard is None:
             self.append("step_attempt", written, values)
             return
@@ -480,12 +486,6 @@ class RunWriter:
     def _note_losses(self, spec: SkillSpec, what: str, snap: Snapshot) -> None:
         for loss in snap.losses:
             self.note(f"{what} of {spec.name}: {loss}")
-
-
-def _redacted(journal: AnyJournal, redaction: Redaction, note: Callable[[str], None]) -> RedactedJournal:
-    from isotrace.record.redacting import RedactedJournal  # noqa: PLC0415 - start-up time: RE2 for those who redact
-
-    return RedactedJournal(journal, redaction, note)
 
 
 def _says_more(step: Step) -> bool:

@@ -12,7 +12,7 @@ VARIABLE: Final = "ISOTRACE_REDACT"
 FILES: Final = (("isotrace.toml", ()), ("pyproject.toml", ("tool", "isotrace")))
 """Where a project says so, and in which table; the first goes before the second."""
 
-MARK: Final = b"redact"
+_MARKS: Final = {"isotrace.toml": (b"redact",), "pyproject.toml": (b"isotrace", b"redact")}
 _Seen = tuple[int, int]
 _silent: dict[str, _Seen] = {}
 
@@ -54,7 +54,7 @@ def configuration(folder: str) -> tuple[str, tuple[str, ...], os.stat_result] | 
     while folder:
         for name, section in FILES:
             path = os.path.join(folder, name)  # noqa: PTH118 - as above
-            stat = _speaks(path)
+            stat = _speaks(path, _MARKS[name])
             if stat is not None:
                 return path, section, stat
         above = os.path.dirname(folder)  # noqa: PTH120 - as above
@@ -62,7 +62,7 @@ def configuration(folder: str) -> tuple[str, tuple[str, ...], os.stat_result] | 
     return None
 
 
-def _speaks(path: str) -> Any:
+def _speaks(path: str, marks: tuple[bytes, ...]) -> Any:
     """What the file system says of a file that speaks of redaction; None for any other, and for none."""
     try:
         stat = os.stat(path)  # noqa: PTH116 - as above
@@ -70,8 +70,9 @@ def _speaks(path: str) -> Any:
         if _silent.get(path) == seen:
             return None
         with open(path, "rb") as file:  # noqa: PTH123 - as above
-            if MARK in file.read():
-                return stat
+            data = file.read()
+        if all(mark in data for mark in marks):
+            return stat
         _silent[path] = seen
     except (OSError, ValueError):
         return None
