@@ -125,6 +125,18 @@ def test_paths_are_told_apart_by_their_steps_whatever_their_signatures_are() -> 
     ]
 
 
+def test_no_single_path_is_blamed_where_nothing_is_shown_of_all() -> None:
+    shares = {"a": (3, 10), "z": (1, 0)}
+    shares |= {f"x{n}": (2, 0) for n in range(5)} | {f"y{n}": (1, 1) for n in range(6)}
+    shares |= {f"w{n}": (0, 2) for n in range(2)}
+    sides = [[behaviour([path], runs[at]) for path, runs in shares.items()] for at in (0, 1)]
+    found = compare_behaviours(*sides)
+    one = found.paths[0]
+    assert (one.before, one.after, one.shown) == (3, 10, False)
+    assert one.adjusted < 0.05 < found.p_value
+    assert "may be chance" in one.words
+
+
 def test_success_is_compared_beside_the_paths() -> None:
     before, after = [behaviour("ab", 50, passed=45)], [behaviour("ab", 50, passed=30)]
     found = compare_behaviours(before, after)
