@@ -172,10 +172,7 @@ def test_what_a_person_sees():
         "  params: {",
         '    "model": "gpt",',
         '    "messages": [',
-        "      {",
-        '        "role": "system",',
-        '        "content": <as step [0] "/params/messages/0/content">',
-        "      }",
+        '      <first 1 of step [0] "/params/messages">',
         "    ],",
         '    "temperature": 1e-07',
         "  }",
@@ -192,6 +189,47 @@ def test_what_a_person_sees():
         '  durations={"2": 1.5, "4": 1.5}',
         '  0.environment: {"python": "3"}',
     ]
+
+
+def test_a_conversation_that_is_sent_again_with_each_call_is_written_once():
+    messages: list[Any] = [{"role": "system", "content": "You are kind.\nNever refund twice."}]
+    rows: list[Any] = []
+    for at in range(60):
+        messages.append({"role": "user", "content": f"question {at}: {'.' * 80}"})
+        rows += step([at], {"model": "gpt", "messages": list(messages)}, {"content": f"answer {at}\n"})
+        messages.append({"role": "assistant", "content": f"answer {at}\n"})
+    ledger = ledger_of(*rows)
+    text = golden_text(ledger)
+    assert text.count("Never refund twice.") == 1
+    assert text.count("question 7: ") == 1
+    assert text.count("  <first ") == 59
+    assert '      <first 113 of step [56] "/params/messages">,' in text.splitlines()
+    assert len(text.splitlines()) < 60 * 30
+    assert comparable(read(text)) == comparable(ledger)
+
+
+def test_lists_that_are_equal_in_python_alone_are_written_apart():
+    begin = "x" * 80
+    values = [
+        b'{"a":["%s",%s]}' % (begin.encode(), one) for one in (b"1", b"true", b"1.0", b"1E0", b"1e0", b"-0.0")
+    ]
+    ledger = ledger_of(*(one for at, data in enumerate(values) for one in step([at], data, {})))
+    text = golden_text(ledger)
+    assert text.count("<first 1 of ") == 5
+    assert [event.values["params"] for event in read(text).events if event.type == "step_started"] == values
+
+
+def test_conversations_side_by_side_go_on_from_their_own():
+    rows: list[Any] = []
+    said: dict[str, list[str]] = {"a": [], "b": []}
+    for at in range(3):
+        for who, texts in said.items():
+            texts.append(f"{who} says {at}: {'.' * 80}")
+            rows += step([at, who], {"said": list(texts)}, {})
+    text = golden_text(ledger_of(*rows))
+    assert '<first 2 of step [1, "a"] "/params/said">,' in text
+    assert '<first 2 of step [1, "b"] "/params/said">,' in text
+    assert text.count(" says 0: ") == 2
 
 
 def changed_lines(one: Ledger, other: Ledger) -> list[tuple[str, str]]:
@@ -296,13 +334,19 @@ WRONG: list[tuple[str, str, int, str]] = [
         "<text>\n          | You are kind.\n          | Never refund twice.",
         '<as step [7] "/params">',
         0,
-        "a reference leads to no text",
+        "a reference leads to nothing",
+    ),
+    (
+        '"model": "gpt",',
+        '"model": [<first 2 of step [0] "/params/messages">],',
+        0,
+        "a reference leads to nothing",
     ),
     (
         "<text>\n          | You are kind.\n          | Never refund twice.",
         '<as run "/input">',
         0,
-        "a reference leads to no text",
+        "a reference leads to nothing",
     ),
     ("step_finished lineage=[0]", "step_finished lineage=[1]", 0, "never started"),
     ("status=success", "status=great", 0, "the fact status"),

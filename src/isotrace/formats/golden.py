@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from isotrace.contracts import ImportedRun
 from isotrace.errors import CanonicalizationError, ImportFormatError, RecordError, UsageError
@@ -36,7 +36,7 @@ from isotrace.formats.golden_shape import (
     is_recorded_value,
     reference_label,
 )
-from isotrace.formats.golden_text import INDENT, WIDTH, Layout, fact_text, value_of, value_text
+from isotrace.formats.golden_text import INDENT, WIDTH, Layout, Value, fact_text, value_of, value_text
 from isotrace.formats.source import CHUNK, Bounds
 from isotrace.hashing import SCHEME, H, import_run_id, salt
 from isotrace.ledger import Ledger, SealedRun, project, seal
@@ -87,12 +87,12 @@ def _event_lines(event: Event, layout: Layout) -> Iterator[str]:
         if name not in recorded and not (name in left_out and left_out[name] == value)
     ]
     head = " ".join((event.type, *facts))
-    values = {
+    values: dict[str, Value | Erased] = {
         name: data if isinstance(data, Erased) else value_of(data)
         for name, data in event.values.items()
         if not is_recorded_value(event, name)
     }
-    if all(_is_short(layout, value) for value in values.values()):
+    if all(_is_short(layout, one) for one in values.values()):
         whole = " ".join((head, *(f"{name}: {_short(value)}" for name, value in values.items())))
         if len(whole) <= WIDTH + 20 or not values:
             yield whole
@@ -102,19 +102,19 @@ def _event_lines(event: Event, layout: Layout) -> Iterator[str]:
         if isinstance(value, Erased):
             yield f"{INDENT}{name}: {_short(value)}"
         else:
-            yield from layout.lines(f"{name}: ", value, INDENT)
+            yield from layout.lines(name, value, INDENT)
     _remember(layout, event, values)
 
 
-def _is_short(layout: Layout, value: Any) -> bool:
-    return isinstance(value, Erased) or layout.fits(value, WIDTH)
+def _is_short(layout: Layout, value: Value | Erased) -> bool:
+    return isinstance(value, Erased) or layout.fits(value.value, WIDTH)
 
 
-def _short(value: Any) -> str:
-    return f"<erased {value.commit}>" if isinstance(value, Erased) else value_text(value)
+def _short(value: Value | Erased) -> str:
+    return f"<erased {value.commit}>" if isinstance(value, Erased) else value_text(value.value)
 
 
-def _remember(layout: Layout, event: Event, values: dict[str, Any]) -> None:
+def _remember(layout: Layout, event: Event, values: dict[str, Value | Erased]) -> None:
     if (label := reference_label(event)) is not None:
         for name, value in values.items():
             if not isinstance(value, Erased):
@@ -131,9 +131,7 @@ def _recorded_lines(events: list[Event]) -> Iterator[str]:
             yield f"{INDENT}{name}={value_text(value)}"
     yield f"{INDENT}times={value_text([event.time_us - started.time_us for event in events])}"
     durations = {
-        str(event.seq): value_of(value_text(event.facts["duration_ms"]))
-        for event in events
-        if event.facts.get("duration_ms")
+        str(event.seq): event.facts["duration_ms"] for event in events if event.facts.get("duration_ms")
     }
     if durations:
         yield f"{INDENT}durations={value_text(durations)}"

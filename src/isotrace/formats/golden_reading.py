@@ -29,19 +29,23 @@ from isotrace.formats.golden_shape import (
     is_recorded_value,
     reference_label,
 )
-from isotrace.formats.golden_text import BARE, is_text_line, text_of_line, value_of, value_text
+from isotrace.formats.golden_text import BARE, Value, is_text_line, text_of_line, value_of, value_text
 from isotrace.formats.jsonl_line import wrong_fact, wrong_value
 from isotrace.hashing import SCHEME
-from isotrace.jsondiff import MISSING, pointer_get, pointer_split
+from isotrace.jsondiff import pointer_escape, pointer_get, pointer_split
 from isotrace.models import Erased
 
 _PIECE: Final = re.compile(
-    r'[^"<]+|"(?:[^"\\]|\\.)*"|<(?P<token>text|as (?:[^<>"]|"(?:[^"\\]|\\.)*")*|erased [0-9a-f]{64})>'
+    r'[^"<]+|"(?:[^"\\]|\\.)*"'
+    r'|<(?P<token>text|(?:as|first) (?:[^<>"]|"(?:[^"\\]|\\.)*")*|erased [0-9a-f]{64})>'
 )
 _ITEM: Final = re.compile(r"\s+(?:(?P<seq>[0-9]{1,9})\.)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<is>=|:\s+)")
 _BLANKS: Final = re.compile(r"\s*")
 _ERASED: Final = re.compile(r"<erased ([0-9a-f]{64})>")
-_AS: Final = re.compile(r'as (run|step (?P<lineage>\[.*\])) (?P<pointer>"(?:[^"\\]|\\.)*")')
+_REFERENCE: Final = re.compile(
+    r"(?:as|first (?P<count>[0-9]{1,9}) of) (?:run|step (?P<lineage>\[.*\]))"
+    r' (?P<pointer>"(?:[^"\\]|\\.)*")'
+)
 _WORD: Final = re.compile(r"[A-Za-z_]+")
 _HEADER: Final = re.compile(rf"{HEAD}([0-9]{{1,9}}) (\S+)")
 _LAST: Final = ("run_finished", "run_aborted")
@@ -102,7 +106,7 @@ class _Item:
     def data(self) -> bytes | Erased:
         """The value bytes."""
         value = self.value
-        return value if isinstance(value, Erased) else value_text(value, compact=True).encode()
+        return value if isinstance(value, Erased) else value.text(value.value).encode()
 
 
 def events_of_text(data: bytes, fail: Fail, limit: int) -> list[Event]:
@@ -213,8 +217,8 @@ def _resolved(raw: _Raw, reading: _Reading) -> _Block:
             if token == "text":  # noqa: S105  # no password
                 text, index = _text(raw, index, reading)
                 parts.append(_json(text))
-            elif token is not None and token.startswith("as "):
-                parts.append(_json(reading.referred(token, number)))
+            elif token is not None and token.startswith(("as ", "first ")):
+                parts.append(reading.referred(token, number))
             else:
                 parts.append(piece)
         parts.append("\n")
@@ -239,7 +243,7 @@ def _pieces(line: str, number: int, fail: Fail) -> Iterator[tuple[str, str | Non
             at = line[position : position + _SHOWN]
             if at.startswith('"'):
                 raise fail("a string has no end on its line", number, expected='"…"', got=at)
-            raise fail("an unknown mark", number, expected="<text>, <as …> or <erased …>", got=at)
+            raise fail("an unknown mark", number, expected="<text>, <as …>, <first …> or <erased …>", got=at)
         yield piece[0], piece["token"]
         position = piece.end()
 
@@ -342,7 +346,7 @@ class _Reading:
         self._limit = limit
         self._events: list[Event] = []
         self._lines: list[int] = []
-        self._values: dict[str, dict[str, Any]] = {}
+        self._values: dict[str, dict[str, Value]] = {}
         self._recorded: list[_Item] = []
         self._recorded_line: int | None = None
         self._fact_lines: dict[str, int] = {}
@@ -354,29 +358,38 @@ class _Reading:
             raise self.fail("the run is too large", line, expected=f"at most {self._limit} bytes")
 
     def referred(self, token: str, line: int) -> str:
-        """The text that an earlier event holds."""
-        found = _AS.fullmatch(token)
-        text: Any = MISSING
-        if found is not None:
-            try:
-                lineage = found["lineage"]
-                label = "run" if lineage is None else f"step {value_text(parse_json(lineage))}"
-                pointer = parse_json(found["pointer"])
-                first, *rest = pointer_split(pointer)
-                value = self._values.get(label, {}).get(first, MISSING)
-                text = pointer_get(value, pointer[len(first) + 1 :] if rest else "")
-            except (CanonicalizationError, FieldError, ValueError):
-                pass
-        if not isinstance(text, str):
+        """The JSON of a text that an earlier event holds, or of the elements with which its list begins."""
+        found = _REFERENCE.fullmatch(token)
+        text = None if found is None else self._text_of(found)
+        if text is None:
             raise self.fail(
-                "a reference leads to no text of an earlier event",
+                "a reference leads to nothing of an earlier event",
                 line,
-                expected='<as step [0] "/params/…">',
+                expected='<as step [0] "/params/…"> for a text, <first 3 of step [0] "/params/…"> for a list',
                 got=f"<{token[:_SHOWN]}>",
-                hint="write the text in its place",
+                hint="write in its place what it stood for",
             )
         self.spend(len(text), line)
         return text
+
+    def _text_of(self, reference: re.Match[str]) -> str | None:
+        try:
+            lineage = reference["lineage"]
+            label = "run" if lineage is None else f"step {value_text(parse_json(lineage))}"
+            pointer = parse_json(reference["pointer"])
+            first = pointer_split(pointer)[0]
+        except (CanonicalizationError, FieldError, IndexError):
+            return None
+        whole = self._values.get(label, {}).get(first)
+        if whole is None:
+            return None
+        value = pointer_get(whole.value, pointer[1 + len(pointer_escape(first)) :])
+        if reference["count"] is None:
+            return _json(value) if isinstance(value, str) else None
+        count = int(reference["count"])
+        if not isinstance(value, list) or not 0 < count <= len(value):
+            return None
+        return whole.text(value[:count])[1:-1]
 
     def add(self, block: _Block) -> None:
         if self._recorded_line is not None:
@@ -386,7 +399,7 @@ class _Reading:
             self._recorded = list(_items(block, self.fail))
             return
         event = Event(len(self._events), block.word, 0)
-        values: dict[str, Any] = {}
+        values: dict[str, Value] = {}
         for item in _items(block, self.fail):
             self._put(event, item)
             if item.is_value and not isinstance(item.value, Erased):
@@ -408,13 +421,13 @@ class _Reading:
         if not item.is_value:
             event.facts[item.name] = item.value
             return
-        expected = None if isinstance(item.value, Erased) else wrong_value(item.name, item.value)
+        expected = None if isinstance(item.value, Erased) else wrong_value(item.name, item.value.value)
         if expected is not None:
             raise self.fail(
                 f"the value of {item.name} has the wrong type",
                 item.line,
                 expected=expected,
-                got=type(item.value).__name__,
+                got=type(item.value.value).__name__,
             )
         event.values[item.name] = item.data
 

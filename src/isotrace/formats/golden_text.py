@@ -11,15 +11,17 @@ one of several lines, stands below its place as it reads:
 `|` begins a line of the text; `>` goes on with it: long lines are parted between sentences. A part that
 holds what can't be seen, or ends in a blank, has a backslash behind that mark and is escaped as in JSON.
 A long text that an earlier event holds too is not written again:
-`<as step [0] "/params/messages/0/content">`.
+`<as step [0] "/params/messages/0/content">`. Neither is the beginning of a list that an earlier event has
+at the same place: `<first 3 of step [0] "/params/messages">` stands for three elements.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections import deque
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from isotrace.canonical import parse_json, pointer_to
 from isotrace.models import Lineage
@@ -36,20 +38,37 @@ _CONTROLS: Final = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\b": "\\b", "\f": "\
 
 
 class Number(float):
-    """A float that keeps the form in which it was written."""
+    """A float that is not written as Python would, and keeps the form in which it was."""
 
     text: str
 
-    @staticmethod
-    def read(text: str) -> Number:
-        number = Number(text)
-        number.text = text
-        return number
+
+class Value(NamedTuple):
+    """A JSON value. `odd`: there is a `Number` in it."""
+
+    value: Any
+    odd: bool
+
+    def text(self, value: Any) -> str:
+        """A part of it as value bytes have it."""
+        return value_text(value, compact=True) if self.odd else _exact_text(value)
 
 
-def value_of(data: bytes | str) -> Any:
+def value_of(data: bytes | str) -> Value:
     """A JSON value, its floats in their own form. What is no JSON raises `ValueError`."""
-    return json.loads(data, parse_float=Number.read)
+    odd = False
+
+    def read(text: str) -> float:
+        nonlocal odd
+        number = float(text)
+        if repr(number) == text:
+            return number
+        odd = True
+        kept = Number(number)
+        kept.text = text
+        return kept
+
+    return Value(json.loads(data, parse_float=read), odd)
 
 
 def value_text(value: Any, *, compact: bool = False) -> str:
@@ -72,8 +91,11 @@ def value_text(value: Any, *, compact: bool = False) -> str:
             return json.dumps(value)
 
 
-def _exact_text(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
+def _exact_text(value: Any) -> str:
+    return _encode(value)
+
+
+_encode: Final = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
 
 
 def quoted(text: str) -> str:
@@ -157,14 +179,16 @@ def text_of_line(line: str) -> str:
 
 
 class Layout:
-    """Lays out values, and remembers where their long texts stand."""
+    """Lays out values, and remembers where their long texts, and their lists, stand."""
 
     def __init__(self) -> None:
         self._places: dict[str, str] = {}
+        self._elements: dict[str, int] = {}
+        self._lists: dict[str, deque[tuple[str, list[int]]]] = {}
 
-    def lines(self, head: str, value: Any, indent: str) -> Iterator[str]:
+    def lines(self, name: str, value: Value, indent: str) -> Iterator[str]:
         """A value behind its name, on as many lines as it needs."""
-        return self._member(head, value, indent, "")
+        return self._member(f"{name}: ", _Part(value, value.value, (name,)), indent, "")
 
     def fits(self, value: Any, room: int) -> bool:
         """Whether a value can stand on one line of so many characters."""
@@ -179,8 +203,8 @@ class Layout:
                     return False
         return len(value_text(value)) <= room
 
-    def _lines(self, value: Any, indent: str, end: str, room: int) -> Iterator[str]:
-        inner = indent + INDENT
+    def _lines(self, part: _Part, indent: str, end: str, room: int) -> Iterator[str]:
+        inner, value = indent + INDENT, part.value
         if isinstance(value, str) and is_long(value):
             if (place := self._places.get(value)) is not None:
                 yield f"<as {place}>{end}"
@@ -192,34 +216,84 @@ class Layout:
         elif isinstance(value, dict):
             yield "{"
             last = len(value) - 1
-            for number, (key, member) in enumerate(value.items()):
-                yield from self._member(f"{quoted(key)}: ", member, inner, "," if number < last else "")
+            for number, key in enumerate(value):
+                comma = "," if number < last else ""
+                yield from self._member(f"{quoted(key)}: ", part.inside(key), inner, comma)
             yield f"{indent}}}{end}"
         elif isinstance(value, list):
             yield "["
             last = len(value) - 1
-            for number, member in enumerate(value):
-                yield from self._member("", member, inner, "," if number < last else "")
+            count, place = self._begun(part)
+            if count:
+                yield f"{inner}<first {count} of {place}>{',' if count <= last else ''}"
+            for number in range(count, len(value)):
+                yield from self._member("", part.inside(number), inner, "," if number < last else "")
             yield f"{indent}]{end}"
         else:
             yield value_text(value) + end
 
-    def _member(self, head: str, value: Any, indent: str, end: str) -> Iterator[str]:
-        lines = self._lines(value, indent, end, WIDTH - len(indent) - len(head))
+    def _member(self, head: str, part: _Part, indent: str, end: str) -> Iterator[str]:
+        lines = self._lines(part, indent, end, WIDTH - len(indent) - len(head))
         yield indent + head + next(lines)
         yield from lines
 
-    def remember(self, label: str, name: str, value: Any) -> None:
-        """From now on the long texts of this value are referred to."""
-        stack: list[tuple[list[Any], Any]] = [([name], value)]
+    # --- what stands further up ---------------------------------------------------------------
+
+    def _begun(self, part: _Part) -> tuple[int, str]:
+        """With how many elements an earlier list at the same pointer begins as this one, and where that is.
+        0 where it is not worth a line: a conversation is sent again with each call."""
+        count, place = 0, ""
+        ids = self._ids(part)
+        for label, earlier in self._lists.get(part.pointer, ()):
+            same = next(
+                (at for at, (a, b) in enumerate(zip(ids, earlier, strict=False)) if a != b),
+                min(len(ids), len(earlier)),
+            )
+            if same >= max(count, 1):
+                count, place = same, f"{label} {quoted(part.pointer)}"
+        return (0, "") if self.fits(part.value[:count], LONG) else (count, place)
+
+    def _ids(self, part: _Part) -> list[int]:
+        texts = map(part.whole.text, part.value)
+        return [self._elements.setdefault(text, len(self._elements)) for text in texts]
+
+    def remember(self, label: str, name: str, value: Value) -> None:
+        """From now on the long texts of this value, and the beginnings of its lists, are referred to."""
+        stack = [_Part(value, value.value, (name,))]
         while stack:
-            path, node = stack.pop()
+            part = stack.pop()
+            node, begin = part.value, 0
             if isinstance(node, str):
                 if is_long(node):
-                    self._places.setdefault(node, f"{label} {quoted(pointer_to(path))}")
-            elif isinstance(node, dict | list):
-                pairs = node.items() if isinstance(node, dict) else enumerate(node)
-                stack.extend(reversed([([*path, key], child) for key, child in pairs]))
+                    self._places.setdefault(node, f"{label} {quoted(part.pointer)}")
+                continue
+            if isinstance(node, list) and not self.fits(node, LONG):
+                # What an earlier list begins with is known from there.
+                begin, _ = self._begun(part)
+                lists = self._lists.setdefault(part.pointer, deque(maxlen=_LISTS))
+                lists.append((label, self._ids(part)))
+            if isinstance(node, dict | list):
+                keys = list(node) if isinstance(node, dict) else range(begin, len(node))
+                stack.extend(part.inside(key) for key in reversed(keys))
+
+
+_LISTS: Final = 8
+"""Lists at one pointer that later ones are held against: conversations that go on side by side."""
+
+
+class _Part(NamedTuple):
+    """A part of a value, and where it stands."""
+
+    whole: Value
+    value: Any
+    path: tuple[Any, ...]
+
+    @property
+    def pointer(self) -> str:
+        return pointer_to(self.path)
+
+    def inside(self, key: Any) -> _Part:
+        return _Part(self.whole, self.value[key], (*self.path, key))
 
 
 def label_of(lineage: Lineage | None) -> str:
