@@ -203,7 +203,7 @@ def test_a_conversation_that_is_sent_again_with_each_call_is_written_once():
     assert text.count("Never refund twice.") == 1
     assert text.count("question 7: ") == 1
     assert text.count("  <first ") == 59
-    assert '      <first 113 of step [56] "/params/messages">,' in text.splitlines()
+    assert '      <first 114 of step [56] "/params/messages">,' in text.splitlines()
     assert len(text.splitlines()) < 60 * 30
     assert comparable(read(text)) == comparable(ledger)
 
