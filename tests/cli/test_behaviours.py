@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
+import itertools
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -403,3 +406,42 @@ def test_measured_behaviour_of_mini_swe_agent(isotrace: Callable[..., Any]) -> N
     three = compared("deepseek_chat_dev", "deepseek_chat_dev_rerun", "deepseek_lite_dev")
     assert (len(three["groups"]), three["identical"]) == (12, 0)
     assert three["first_divergence"] == {"0": 5, "1": 2, "2": 4, "3": 1}
+
+
+def _pass_k(rewards: list[list[float]], k: int) -> float:
+    """The mean over tasks of C(passed, k) / C(runs, k), by counting all choices of k runs."""
+    shares = []
+    for trials in rewards:
+        choices = list(itertools.combinations(trials, k))
+        shares.append(sum(min(choice) >= 1 for choice in choices) / len(choices))
+    return sum(shares) / len(shares)
+
+
+@needs_data
+def test_pass_k_is_what_the_rewards_in_the_files_say(isotrace: Callable[..., Any]) -> None:
+    file = DATA / "tau2/telecom_no-user_gpt-4.1_4trials_5tasks.json.gz"
+    rewards: dict[str, list[float]] = {}
+    for simulation in json.loads(gzip.decompress(file.read_bytes()))["simulations"]:
+        rewards.setdefault(simulation["task_id"], []).append(simulation["reward_info"]["reward"])
+    assert isotrace("import", "tau2", str(file)).code == 0
+    for kinds in ([], ["--kind", "tool"]):
+        found = isotrace("behaviours", "--by", "task", "source=tau2-bench", *kinds, "--json").json
+        assert found["pass_k"] == {
+            str(k): pytest.approx(_pass_k(list(rewards.values()), k)) for k in (1, 2, 3, 4)
+        }
+
+
+@needs_data
+@pytest.mark.slow
+def test_pass_k_counts_runs_that_crashed_before_their_first_call(isotrace: Callable[..., Any]) -> None:
+    rewards: dict[int, list[float]] = {}
+    for file in sorted((DATA / "tau_bench_retail").glob("tool-calling-*.json.gz")):
+        for run in json.loads(gzip.decompress(file.read_bytes())):
+            rewards.setdefault(run["task_id"], []).append(run["reward"])
+    assert isotrace("import", "tau-bench", str(DATA / "tau_bench_retail")).code == 0
+    found = isotrace("behaviours", "--by", "task", "source=tau-bench", "--kind", "tool", "--json").json
+    assert found["left_out"]["without a compared step"] > 0
+    fewest = min(map(len, rewards.values()))
+    assert found["pass_k"] == {
+        str(k): pytest.approx(_pass_k(list(rewards.values()), k)) for k in range(1, fewest + 1)
+    }
