@@ -78,6 +78,8 @@ def test_one_run_is_not_equal_to_any_other() -> None:
     assert same_path([1]).value is None
     assert same_path([]).value is None
     assert same_path([3, 2]).part == 3
+    alone = same_path([1, 1, 1])
+    assert (alone.part, alone.whole, alone.words) == (1, 3, "each of 3 runs took a path of its own")
 
 
 def test_pair_agreement_counts_equal_pairs() -> None:

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache
 from statistics import NormalDist
@@ -125,7 +125,10 @@ def same_path(counts: Sequence[int], *, level: float = LEVEL) -> Estimate:
     total = sum(counts)
     if total == 1:
         return Estimate(None, "1 run: there is no other to compare it with", None, 1, 1)
-    return k_of_n(max(counts, default=0), total, what="took the same path", level=level)
+    found = k_of_n(max(counts, default=0), total, what="took the same path", level=level)
+    if found.part == 1:
+        return replace(found, words=f"each of {total:,} runs took a path of its own")
+    return found
 
 
 def pair_agreement(counts: Sequence[int]) -> Estimate:
