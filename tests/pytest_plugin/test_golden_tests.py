@@ -28,7 +28,7 @@ def test_replay_is_the_default_and_fails_where_there_is_no_golden(project):
     project.tests(KETTLE)
     result = project.run(failed=1)
     assert project.failure(result) == [
-        "no golden run: this test has none on record",
+        "no golden run is on record for this test",
         "",
         "golden  goldens/test_it/test_kettle.golden",
         "  record it, live:  pytest --isotrace=record test_it.py::test_kettle",
@@ -77,7 +77,7 @@ def test_a_step_more_one_less_and_another_one_are_named(project):
         (
             'str(get_order("ada"))',
             "\"{'item': 'kettle', 'cents': 4990}\"",
-            "DIVERGED  KIND_CHANGED at step 1: *",
+            "DIVERGED  MISSING_STEP at step 1: *",
         ),
         ('get_order("ada")', 'get_order("bob")', "DIVERGED  PARAMS_CHANGED at step 1: *"),
         ('return answer["content"]', 'return "kettle"', "DIVERGED  FINAL_RESULT_CHANGED at step 3: *"),

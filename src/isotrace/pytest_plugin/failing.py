@@ -66,7 +66,7 @@ class Failing(Failed):
         """There is no golden run to hold the test against."""
         more = ("A recording waits beside it to be accepted.",) if has_candidate else ()
         advice = (_ACCEPT,) if has_candidate else (("record it, live:", _RECORD),)
-        return cls("no golden run: this test has none on record", path, more=more, advice=advice)
+        return cls("no golden run is on record for this test", path, more=more, advice=advice)
 
     @classmethod
     def unreadable(cls, path: Path, error: ImportFormatError) -> Failing:

@@ -52,7 +52,10 @@ def _aligned(golden: TraceRecord, result: ReplayResult) -> tuple[TraceDiff, Trac
         rows.append(_row_of(first, len(asked)))
         asked.append(_live(golden, reached, len(asked)))
     elif not result.stopped:
-        rows += [Pair("removed", step.step_index, None) for step in golden.steps if step not in asked]
+        done = set(reached.matched)
+        left = [step.step_index for step in golden.steps if step.step_index not in done]
+        rows += [Pair("removed", index, None) for index in left]
+        rows.sort(key=lambda pair: pair.original_index or 0)
     place = next((row for row, pair in enumerate(rows) if pair.op != "equal"), None)
     divergences = [] if first is None or place is None else [replace(first, index=place)]
     diff = TraceDiff(result.verdict, result.parity, divergences, rows, Level.DECISIONS, result.cause)
