@@ -435,6 +435,26 @@ def test_a_new_recording_waits_where_it_differs_and_is_accepted_or_rejected(proj
     assert project.isotrace("check", "goldens").code == 0
 
 
+def test_a_candidate_without_a_golden_run_and_one_for_a_damaged_one_are_told_apart(project):
+    golden = project.record()
+    candidate = golden.rename(golden.with_name("refund.golden.new"))
+    said = project.terminal("y\n", "accept", "goldens")
+    assert said.code == 0
+    assert "no golden run stands there yet; new: support, 2 steps, completed" in said.out
+    assert golden.exists()
+    candidate.write_bytes(golden.read_bytes())
+    golden.write_text("isotrace golden 1 iso1\n<<<<<<< HEAD\n")
+    said = project.isotrace("accept", "--yes", "goldens/refund.golden.new")
+    assert said.code == 0
+    assert "what stands there is damaged" in said.out
+    assert not candidate.exists()
+    candidate.write_text("nothing")
+    said = project.isotrace("accept", "--yes")
+    assert said.code == 2
+    assert "not a golden file" in said.err
+    assert candidate.exists()
+
+
 @pytest.mark.slow
 def test_q_leaves_this_candidate_and_all_after_it(project):
     project.write("pyproject.toml", ENTRIES)
