@@ -76,6 +76,7 @@ def test_broken_and_unfinished_records_have_a_page(step: Callable, run: Callable
     gone = run(step(0, "get", Erased("c" * 64)))
     page = parsed(pages(gone, gone))
     assert "INCONCLUSIVE RECORD_GAP at step 0" in page.text
+    assert "RECORD_GAP the params of get are absent in both runs Both in full" in page.inside("r0")
 
 
 def test_both_runs_are_told_side_by_side(step: Callable, run: Callable, parsed: Callable) -> None:

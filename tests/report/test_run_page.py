@@ -170,6 +170,15 @@ def test_lines_of_a_text_inside_json_stand_on_lines_of_their_own() -> None:
     assert shown({"a": ["x\ny\\n"]}).head == ('{\n  <b>"a"</b>: [\n    "x<i>\\n</i>\n      y\\\\n"\n  ]\n}')
 
 
+def test_of_a_conversation_a_line_shows_the_last_message(
+    step: Callable, run: Callable, parsed: Callable
+) -> None:
+    said = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}]
+    page = parsed(render_run(run(step(0, "chat", {"model": "m", "messages": said}, {"value": "Hi"}))))
+    line = '0 ▸ chat … message 2: {role: "user", content: "Hello"} → "Hi"'
+    assert page.inside("s0").startswith(line)
+
+
 def test_run_without_times_has_steps_of_one_width(step: Callable, run: Callable, parsed: Callable) -> None:
     html = render_run(run(*(step(at, "get", {}) for at in range(4)), metadata={"time": "absent"}))
     assert re.findall(r'x="([\d.]+)%" y="3" width="25%"', html) == ["0", "25", "50", "75"]

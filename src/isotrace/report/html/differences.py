@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from html import escape
 
 from isotrace.compare import Divergence
+from isotrace.jsondiff import MISSING
 from isotrace.report.differences import shared_start, value_at, value_text
 from isotrace.report.safe import summary, visible
 
@@ -20,7 +21,7 @@ _WORD = 20
 @dataclass(frozen=True, slots=True)
 class ChangeView:
     """One place where two values differ: its JSON Pointer, and both sides as HTML. What each has that the
-    other has not is marked."""
+    other has not is marked. Both are empty where neither has anything to show."""
 
     pointer: str
     left: str
@@ -62,13 +63,14 @@ def _changes(one: Divergence) -> list[ChangeView]:
         if one.expected is None and one.actual is None:
             return []
         return [ChangeView("", *marked(value_text(one.expected), value_text(one.actual)))]
-    return [
-        ChangeView(
-            visible(pointer) or "the whole value",
-            *marked(value_text(value_at(one.expected, pointer)), value_text(value_at(one.actual, pointer))),
-        )
-        for pointer in one.pointers[:MOST_CHANGES]
-    ]
+    found = []
+    for pointer in one.pointers[:MOST_CHANGES]:
+        left, right = value_at(one.expected, pointer), value_at(one.actual, pointer)
+        # Of content that is gone on both sides there is nothing to show.
+        gone = left is MISSING and right is MISSING
+        texts = ("", "") if gone else marked(value_text(left), value_text(right))
+        found.append(ChangeView(visible(pointer) or "the whole value", *texts))
+    return found
 
 
 def marked(left: str, right: str) -> tuple[str, str]:

@@ -11,7 +11,7 @@ from isotrace.models import Erased, TraceStep, Violation
 from isotrace.report.figures import KIND_SIGNS, STATUS_SIGNS
 from isotrace.report.html.values import Shown, shown
 from isotrace.report.reading import failure_text, hash_of, outcome_of, usage_facts
-from isotrace.report.safe import summary, visible
+from isotrace.report.safe import shortened, summary, visible
 
 OTHER_SIGN = "•"
 _LINE = 220
@@ -62,6 +62,16 @@ def line_of(value: Any, width: int = _LINE) -> str:
     return summary(value, width)
 
 
+def asked_line(params: Any, width: int = _LINE) -> str:
+    """What a step was asked, on one line. Of a conversation the last message: how it began stands in every
+    step before."""
+    for name in ("messages", "input", "contents"):
+        said = params.get(name) if isinstance(params, dict) else None
+        if isinstance(said, list) and len(said) > 1 and isinstance(said[-1], dict) and "role" in said[-1]:
+            return shortened(f"… message {len(said)}: {summary(said[-1], width)}", width)
+    return line_of(params, width)
+
+
 def step_view(step: TraceStep, violations: tuple[Violation, ...], limit: int) -> StepView:
     """The step, each of its values of at most `limit` characters."""
     context = step.context
@@ -75,7 +85,7 @@ def step_view(step: TraceStep, violations: tuple[Violation, ...], limit: int) ->
         status_sign=STATUS_SIGNS[status][0],
         failure="" if status == "success" else visible(failure_text(step)),
         retries=step.retry_count,
-        going_in=line_of(step.params),
+        going_in=asked_line(step.params),
         coming_out=line_of(outcome_of(step)) if status == "success" else "",
         marks=tuple(map(visible, context.marks)) if context else (),
         violations=tuple((visible(one.policy_id), reason_of(one)) for one in violations),
