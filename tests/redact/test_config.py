@@ -71,3 +71,31 @@ def test_two_redactors_of_one_name_are_an_error() -> None:
     rules = config_of({"patterns": {"email": "x"}}, "isotrace.toml")
     with pytest.raises(UsageError, match="email, pattern:email"):
         Redaction(["email", "pattern:email"], rules, None)
+
+
+def test_a_redactor_of_an_installed_package_is_found_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = tmp_path / "staff-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: staff\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[isotrace.redactors]\nstaff = staff_redactor:Staff\nodd = staff_redactor:Odd\n"
+    )
+    (tmp_path / "staff_redactor.py").write_text(
+        "class Staff:\n"
+        "    name, version = 'staff', '7'\n"
+        "    def find(self, text):\n"
+        "        at = text.find('Ada')\n"
+        "        return [(at, at + 3)] if at >= 0 else []\n"
+        "class Odd(Staff):\n"
+        "    name = 'Not A Name'\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    redaction = Redaction(["staff", "email"], Config(), None)
+    assert redaction.text("Ada and Ada, ada@x.org") == "[staff] and [staff], [email]"
+    assert redaction.facts() == {"use": [["staff", "7"], ["email", "1"]]}
+    with pytest.raises(PluginError, match="email, iban, ip, odd, phone, secrets, ssn, staff"):
+        Redaction(["nobody"], Config(), None)
+    with pytest.raises(UsageError, match="lower-case letters"):
+        Redaction(["odd"], Config(), None)

@@ -25,6 +25,7 @@ KEYED = Redaction([*BUILT_IN, "pattern:order", "keys:login", "place:query"], RUL
 FOUND = [
     ("email", "mail alice@example.com.", "mail [email]."),
     ("email", "<bob.o-x+tag@mail.example.co.uk>", "<[email]>"),
+    ("email", "ann@x.org…bob@y.org、eva@z.org", "[email]…[email]、[email]"),
     ("email", "/x?to=ann%40example.com&n=1", "/x?to=[email]&n=1"),
     ("card", "/x?n=4111+1111+1111+1111", "/x?n=[card]"),
     ("email", "jörg@münchen.example", "[email]"),
@@ -56,6 +57,19 @@ FOUND = [
     ("secrets", "-----BEGIN PRIVATE KEY-----\\nMIIBcut", "[secrets]"),
 ]
 
+ESCAPED = [
+    ("card", "4111 1111 1111 1111"),
+    ("iban", "GB29NWBK60161331926819"),
+    ("ip", "10.1.2.3"),
+    ("ip", "2001:db8::17"),
+    ("phone", "+49 30 901820"),
+    ("phone", "(415) 555-2671"),
+    ("secrets", "sk-proj-abc123def456ghi789"),
+    ("secrets", "AKIAIOSFODNN7EXAMPLE"),
+    ("ssn", "078-05-1120"),
+    ("email", "ann@x.org"),
+]
+
 LEFT = [
     ("email", "git@github.com:a/b.git, icon@2x.png, pkg@1.2.3, a @ b.c, 12-@pytest.fixture"),
     ("phone", "5551234567, 2024-01-15, 1700000000, order 123-456-7890, 12.34.56"),
@@ -73,6 +87,17 @@ LEFT = [
 @pytest.mark.parametrize(("name", "text", "expected"), FOUND)
 def test_a_redactor_finds(name: str, text: str, expected: str) -> None:
     assert Redaction([name], Config(), None).text(text) == expected
+
+
+@pytest.mark.parametrize(("name", "text"), ESCAPED)
+@pytest.mark.parametrize("before", ["\n", "\t", "\r\n", "\u0001", '"', "\\"])
+def test_in_json_that_is_a_text_what_stands_behind_an_escape_is_found(
+    name: str, text: str, before: str
+) -> None:
+    value = {"a": f"x{before}{text}{before}y", "b": [text]}
+    whole = orjson.dumps(value).decode()
+    made = Redaction([name], Config(), None).text(whole)
+    assert orjson.loads(made) == {"a": f"x{before}[{name}]{before}y", "b": [f"[{name}]"]}
 
 
 @pytest.mark.parametrize(("name", "text"), LEFT)

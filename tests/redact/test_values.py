@@ -112,6 +112,13 @@ def test_a_secret_that_is_cut_goes_where_it_begins() -> None:
     assert told == ["I am [email]", "", "", " and [secrets]", "!"]
 
 
+def test_an_escape_that_is_cut_stays_one() -> None:
+    redaction = Redaction(["email"], Config(), None)
+    cut = [orjson.dumps(one) for one in ('{"a":"x\\', 'nann@x.org"}')]
+    told = "".join(orjson.loads(one) for one in redaction.pieces(cut, "say", joined=True))
+    assert orjson.loads(told) == {"a": "x\n[email]"}
+
+
 def test_bytes_that_are_cut_are_looked_at_as_one() -> None:
     redaction = Redaction(["email"], Config(), None)
     data = "grüße an ann@x.org".encode()

@@ -151,13 +151,13 @@ class Engine:
             for start, end in named.redactor.find(text):
                 if not 0 <= start < end <= len(text):
                     raise _Failed(named.short)
-                spans.append(_beside_escapes(text, start, end))
+                spans.append(beside_escapes(text, start, end))
         except Exception as error:  # what an extension raises must never let its text through
             raise _Failed(named.short) from error
         return [(start, end) for start, end in spans if start < end]
 
 
-def _beside_escapes(text: str, start: int, end: int) -> tuple[int, int]:
+def beside_escapes(text: str, start: int, end: int) -> tuple[int, int]:
     r"""The span without half an escape at its edges: in JSON within a text, `\nann@…` begins after the n."""
     if start and _odd_backslash(text, start - 1):
         start += 5 if text[start] == "u" else 1

@@ -32,10 +32,13 @@ def compiled(pattern: str) -> Any:
 
 _compiled = cache(compiled)
 
-# RE2 looks neither behind nor ahead: what stands before is matched, what stands after is looked at.
-_NO_WORD: Final = r"(?:^|[^0-9A-Za-z_.+-])"
-_NO_TOKEN: Final = r"(?:^|[^A-Za-z0-9_-])"  # noqa: S105 - the pattern of one
-_LETTER: Final = r"A-Za-z\x{80}-\x{10FFFF}"
+# RE2 looks neither behind nor ahead: what stands before is matched, what stands after is looked at. A text
+# may be JSON, in which the letter of an escape (a backslash and an n) stands before.
+_ESCAPE: Final = r"\\[bfnrt]|\\u[0-9A-Fa-f]{4}"
+_NO_WORD: Final = rf"(?:^|{_ESCAPE}|[^0-9A-Za-z_.+-])"
+_NO_TOKEN: Final = rf"(?:^|{_ESCAPE}|[^A-Za-z0-9_-])"
+# Of other scripts, without what stands between words in them.
+_LETTER: Final = r"A-Za-z\x{C0}-\x{1FFF}\x{3040}-\x{D7FF}"
 
 
 def _spans(pattern: str, text: str, group: int = 1) -> Iterator[Span]:
@@ -54,8 +57,8 @@ def _goes_on(text: str, end: int, marks: str = "") -> bool:
 
 _TOKEN = rf"{_NO_TOKEN}((?:{MARKED_TEXT}|{BARE_TEXT}|SG\.){BODY}{{12,}}(?:\.{BODY}+)*)"
 _PEM = r"(-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----(?:[^-]|-[^-])*(?:-----END [A-Z0-9 ]*-----)?)"
-_BEARER = r"(?i:(?:^|[^a-z0-9])(?:bearer|token|apikey)\s+)([A-Za-z0-9+/_.~-]{16,}=*)"
-_BASIC = r"(?i:(?:^|[^a-z0-9])basic\s+)([A-Za-z0-9+/]{4,}=*)"
+_BEARER = rf"(?i:(?:^|{_ESCAPE}|[^a-z0-9])(?:bearer|token|apikey)\s+)([A-Za-z0-9+/_.~-]{{16,}}=*)"
+_BASIC = rf"(?i:(?:^|{_ESCAPE}|[^a-z0-9])basic\s+)([A-Za-z0-9+/]{{4,}}=*)"
 _IN_URL = r"(?:^|[^A-Za-z0-9+.-])[A-Za-z][A-Za-z0-9+.-]*://[^\s/:@\"'\\<>\[\]]*:([^\s/@\"'\\<>\[\]]+)@"
 _AWS = r"(?i:aws_?secret_?access_?key[\\\"'\s:=]{1,8})([A-Za-z0-9/+=]{40})"
 _CONNECTION = r"(?i:(?:^|;)\s*(?:password|pwd|accountkey|sharedaccesskey)\s*=\s*)([^;\s\"'\\\[\]]+)(?:;|$)"
@@ -140,7 +143,7 @@ def ssn(text: str) -> Iterator[Span]:
 
 # --- money ------------------------------------------------------------------------------
 
-_CARD = r"(?:^|[^0-9A-Za-z_.])((?:[3-6]\d{3}|2[2-7]\d\d)[ +-]?\d\d)"
+_CARD = rf"(?:^|{_ESCAPE}|[^0-9A-Za-z_.])((?:[3-6]\d{{3}}|2[2-7]\d\d)[ +-]?\d\d)"
 _CARD_LENGTHS: Final = (19, 16, 15, 14, 13)
 
 
@@ -197,7 +200,7 @@ def _luhn(digits: str) -> bool:
     return len(set(digits)) > 1 and (sum(map(int, digits[-1::-2])) + sum(doubled)) % 10 == 0
 
 
-_IBAN = r"(?:^|[^0-9A-Za-z])([A-Z]{2}\d\d ?[A-Z0-9]{4})"
+_IBAN = rf"(?:^|{_ESCAPE}|[^0-9A-Za-z])([A-Z]{{2}}\d\d ?[A-Z0-9]{{4}})"
 _IBAN_LENGTHS: Final = {
     **dict.fromkeys(("NO",), 15),
     **dict.fromkeys(("BE",), 16),
@@ -241,7 +244,8 @@ def _mod97(letters: str) -> bool:
 # --- machines ---------------------------------------------------------------------------
 
 _IP4 = rf"{_NO_WORD}(\d{{1,3}}\.\d{{1,3}}\.\d{{1,3}}\.\d{{1,3}})"
-_IP6 = r"(?:^|[^0-9A-Za-z_:.])([0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,8}(?:\.\d{1,3}){0,3})"
+_HEX = r"[0-9A-Fa-f]{0,4}"
+_IP6 = rf"(?:^|{_ESCAPE}|[^0-9A-Za-z_:.])({_HEX}(?::{_HEX}){{2,8}}(?:\.\d{{1,3}}){{0,3}})"
 
 
 def ip(text: str) -> Iterator[Span]:

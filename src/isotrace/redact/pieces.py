@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
-from isotrace.redact.engine import Engine, Region, recut
+from isotrace.redact.engine import Engine, Region, beside_escapes, recut
 from isotrace.redact.values import BYTES, Path, Texts, coding_of
 
 Walker = Callable[[Texts], Callable[[Any], Any]]
@@ -81,7 +81,10 @@ def _find(engine: Engine, parts: Sequence[str], *, together: bool) -> list[Regio
     text = "".join(parts)
     single, offset = list[Region](), 0
     for part in parts:
-        single += [Region(one.start + offset, one.end + offset, one.text) for one in engine.regions(part)]
+        for one in engine.regions(part):
+            # Its escape may have begun in the piece before.
+            start, end = beside_escapes(text, one.start + offset, one.end + offset)
+            single.append(Region(start, end, one.text))
         offset += len(part)
     if together:
         whole = engine.regions(text)
