@@ -3,7 +3,7 @@ evaluated. The one home of the library `cel-expr-python`.
 
 The library evaluates in linear time but for what is bounded here: it ends loops after 10,000 rounds, and
 its patterns are RE2's; but values can be made larger within an expression, a search for one text in
-another is quadratic, and each round of a loop can look at large values. So an expression that could make
+another and a filter are quadratic, and each round of a loop can look at large values. So an expression that could make
 values grow is refused when it is compiled, and before each evaluation the work is estimated from above.
 """
 
@@ -29,6 +29,7 @@ MAX_WORK_NS: Final = 2_000_000_000
 """What one evaluation may take, estimated from above in nanoseconds."""
 _ROUNDS: Final = 10_000
 _NS_PER_BYTE: Final = 40  # comparing two lists of numbers, the slowest per byte that was measured
+_NS_PER_FILTERED: Final = 300  # a filter copies what it has so far in each round
 
 BEFORE: Final = {
     "params": "map",
@@ -81,9 +82,9 @@ class Condition:
             self._refuse("an expression is too long", expected=f"at most {MAX_LENGTH} characters")
         environment, answers = _environment(after)
         self._expression = self._compiled(environment)
-        if self._expression.return_type().name() not in answers:
-            got = self._expression.return_type().name()
-            self._refuse("a condition is true or false", expected="bool", got=got.lower())
+        kind = self._kind()
+        if kind not in answers:
+            self._refuse("a condition is true or false", expected="bool", got=kind.lower())
         try:
             root, self._offsets = tree_of(self._expression.serialize())
             self._bounds = _Bounds(root, self)
@@ -107,6 +108,13 @@ class Condition:
             if known is not None and known[1] in AFTER and known[1] not in names:
                 hint = f"{known[1]} is known after the call: put the condition under `after`"
             return self._refuse(what[:200], line=line, column=column, nearest=near, hint=hint)
+
+    def _kind(self) -> str:
+        """The name of the type that it has."""
+        try:
+            return str(self._expression.return_type().name())
+        except Exception as error:  # noqa: BLE001  # of a type that the library can't name
+            return _first_line(error)
 
     def _try_patterns(self, environment: Any) -> None:
         for node in self._bounds.patterns:
@@ -149,7 +157,7 @@ class _Bounds:
         self.names: frozenset[str] = frozenset()
         self.patterns: list[Node] = []
         self._names: set[str] = set()
-        self._sums = self._calls = self._heavy = self._searches = 0
+        self._sums = self._calls = self._heavy = self._searches = self._filters = 0
         if sum(1 for _ in root.walk()) > MAX_NODES * 3:  # a loop stands expanded
             condition.refuse_at(root, "an expression has too many parts", expected=f"at most {MAX_NODES}")
         self._visit(root, ())
@@ -168,6 +176,7 @@ class _Bounds:
             size * _NS_PER_BYTE * (1 + self._calls)
             + self._heavy * rounds * size * _NS_PER_BYTE
             + self._searches * size * size / 64
+            + self._filters * rounds * rounds * _NS_PER_FILTERED
         )
 
     def _visit(self, node: Node, loops: tuple[str, ...]) -> None:
@@ -241,6 +250,7 @@ class _Bounds:
         if step.name == "_?_:_":
             appended = step.parts[1].parts[1].parts[0]
             if appended.what == "ident" and appended.name == node.name:
+                self._filters += 1
                 return step.parts[0]
         self._condition.refuse_at(node, "there is no map(): use exists, all, exists_one or filter")
         raise AssertionError  # it has raised
