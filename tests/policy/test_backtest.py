@@ -130,6 +130,16 @@ def test_a_run_whose_values_were_erased_is_named_and_not_judged(lab: Lab) -> Non
     assert backtest_stored(store, denied, select("")).stopped == 1
 
 
+def test_values_that_are_damaged_are_flagged_and_not_passed_over(lab: Lab) -> None:
+    events = lab.record(calls((refund, 10))).events
+    events[1].values["params"] = b'{"cents":'
+    for closed in (False, True):
+        rule = PolicyRule(id="big", action="flag", before="params.cents > 5", fail_closed=closed)
+        [(_, breach)] = breaches_of(Policy([rule]), events)
+        assert breach.reason.startswith("could not be evaluated: refund: params.cents > 5: ")
+        assert breach.stop is closed
+
+
 def test_a_scope_of_the_correlation_is_counted_in_the_order_of_the_runs(lab: Lab) -> None:
     policy = Policy([PolicyRule(id="few", action="stop", limit=Limit(steps=3), scope="correlation")])
     for _ in range(3):

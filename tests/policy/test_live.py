@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -351,6 +352,56 @@ def test_concurrent_calls_do_not_get_past_a_limit_of_steps(lab: Lab) -> None:
     done.clear()
     lab.record(threaded, policy=policy)
     assert len(done) == 5
+
+
+def test_a_step_that_was_stopped_does_not_count(lab: Lab) -> None:
+    policy = Policy(
+        [
+            rule("few", limit=Limit(steps=2)),
+            rule("same", loop=Loop(times=1)),
+            rule("big", before="params.cents > 100 || totals.steps > 5"),
+        ]
+    )
+
+    def agent() -> None:
+        for order, cents in [("a", 900), ("a", 900), ("b", 900), ("a", 1), ("b", 1), ("c", 1)]:
+            try:
+                refund(order, cents=cents)
+            except PolicyViolation:
+                pass
+
+    taken = lab.record(agent, policy=policy)
+    assert done == ["refund a", "refund b"]
+    assert [policy_id for _, policy_id, _ in told(taken)] == ["big", "big", "big", "few"]
+    check(taken, lab, agent, policy)
+
+
+def test_runs_of_one_correlation_in_many_threads_share_one_count(lab: Lab) -> None:
+    # The others take their time between the look at the count and the counting.
+    others = [rule(f"r{n}", before="params.order == 'b'") for n in range(20)]
+    policy = Policy([rule("few", limit=Limit(steps=50), scope="correlation"), *others])
+    barrier = threading.Barrier(6)
+
+    def work(_: int) -> None:
+        with isotrace.run("many", correlation_id="c", policy=policy, store=lab.store):
+            barrier.wait()
+            for _ in range(30):
+                try:
+                    look("a")
+                except PolicyViolation:
+                    pass
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=work, args=(n,)) for n in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert len(done) == 50
 
 
 def test_a_nested_agent_is_held_to_the_policies_around_it_and_to_its_own(lab: Lab) -> None:

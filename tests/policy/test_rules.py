@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from isotrace.errors import PolicyError
+from isotrace.events import Event
 from isotrace.policy import Limit, Loop, Policy, PolicyRule, policy_of, read_policy
 from isotrace.policy.reading import parse_policy
 
@@ -135,6 +136,43 @@ def test_the_same_of_toml(text: str, message: str) -> None:
     with pytest.raises(PolicyError) as raised:
         parse_policy(text.encode(), where="r.toml", toml=True)
     assert message in str(raised.value)
+
+
+def test_the_example_says_what_it_means() -> None:
+    policy = read_policy(Path(__file__).parents[2] / "examples/rules.yaml")
+    assert [rule.id for rule in policy.rules if rule.stops] == [
+        "budget",
+        "request-budget",
+        "going-in-circles",
+        "known-tools",
+        "no-shell",
+        "big-refunds",
+        "few-refunds",
+    ]
+    run = {"run_id": "r", "tenant_id": "t", "correlation_id": "c", "agent_id": "a"}
+    watch = policy.opened(Event(0, "run_started", 0, run))
+    told = []
+    for number, (kind, skill, params) in enumerate(
+        [
+            ("tool", "refund", b'{"cents":100}'),
+            ("tool", "refund", b'{"cents":10001}'),
+            ("tool", "drop_table", b"{}"),
+            ("process", "bash", b'{"argv":["sudo","ls"]}'),
+            ("llm", "gpt", b'{"model":"gpt-5"}'),
+            ("llm", "gpt", b'{"model":"gpt-5-mini"}'),
+        ]
+    ):
+        facts = {"lineage": [number], "kind": kind, "skill_name": skill, "effect": "write"}
+        breaches = watch.judge(Event(number, "step_started", number, facts, {"params": params}))
+        told.append([(one.policy_id, one.stop, one.reason[:12]) for one in breaches])
+    assert told == [
+        [],
+        [("big-refunds", True, "a person dec")],
+        [("known-tools", True, "drop_table i")],
+        [("no-shell", True, "bash: params")],
+        [("cheap-model", False, "gpt: has(par")],
+        [],
+    ]
 
 
 def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ class Condition:
             line, column, what = int(found[1]), int(found[2]), found[3].removesuffix(" (in container '')")
             known = re.match(r"undeclared reference to '([^']*)'", what)
             names = BEFORE if self._pointer == "/before" else AFTER
-            near = None if known is None else _nearest(known[1], names)
+            near = None if known is None else _nearest(known[1].partition(".")[0], names)
             hint = None
             if known is not None and known[1] in AFTER and known[1] not in names:
                 hint = f"{known[1]} is known after the call: put the condition under `after`"

@@ -10,6 +10,8 @@ from isotrace.report.figures import cost, duration, short_id
 from isotrace.report.terminal.console import STATUS_STYLES, is_page, print_row, safe, say
 from isotrace.report.terminal.tables import Column, print_columns
 
+_WHY = 20
+"""Columns of a reason, at least."""
 _RUNS = 20
 """How many runs are listed for people; --json has more."""
 
@@ -78,8 +80,9 @@ def _print_runs(console: Console, found: Backtest) -> None:
         Column("STEP", 0, [_step(hit) for hit in hits], right=True),
         Column("SKILL", 3, [safe(hit.skill_name, 30, "cyan") for hit in hits]),
         Column("", 0, [_what(hit) for hit in hits]),
-        Column("WHY", 4, [safe(f"{hit.policy_id}: {hit.reason}", 100) for hit in hits]),
     ]
+    room = max(_WHY, console.width - sum(column.width + 2 for column in columns)) if page else 200
+    columns.append(Column("WHY", 4, [safe(f"{hit.policy_id}: {hit.reason}", room) for hit in hits]))
     print_columns(console, columns)
     if found.violating > len(shown):
         print_row(console, Text(f"… and {found.violating - len(shown):,} more", "dim"))
