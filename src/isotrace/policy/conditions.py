@@ -3,8 +3,9 @@ evaluated. The one home of the library `cel-expr-python`.
 
 The library evaluates in linear time but for what is bounded here: it ends loops after 10,000 rounds, and
 its patterns are RE2's; but values can be made larger within an expression, a search for one text in
-another and a filter are quadratic, and each round of a loop can look at large values. So an expression that could make
-values grow is refused when it is compiled, and before each evaluation the work is estimated from above.
+another and a filter are quadratic, and each round of a loop can look at large values. So an expression
+that could make values grow is refused when it is compiled, and before each evaluation the work is
+estimated from above.
 """
 
 from __future__ import annotations
