@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from isotrace.formats.golden import golden_text, read_golden_bytes
 from isotrace.record import scheduler
 from isotrace.record.scheduler import Scheduler, Waiter
 from isotrace.replay import Plan
@@ -49,6 +50,18 @@ def complaints(programs: Any, seeds: range, delay_ms: float, loop: str) -> list[
         ledger, live = programs.recorded(seed, loop)
         found.append(programs.complaint(ledger, seed, loop, live))
     return [one for one in found if one is not None]
+
+
+def test_a_few_random_programs_replay_exactly_from_their_golden_files(programs: Any) -> None:
+    programs.delay_s = 0.0005
+    found = []
+    for seed in range(200, 208):
+        ledger, live = programs.recorded(seed, "asyncio")
+        text = golden_text(ledger)
+        golden = read_golden_bytes(text.encode(), "x.golden")
+        assert golden_text(golden) == text
+        found.append(programs.complaint(golden, seed, "asyncio", live))
+    assert [one for one in found if one is not None] == []
 
 
 @pytest.mark.parametrize("loop", LOOPS)

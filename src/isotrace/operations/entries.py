@@ -52,7 +52,7 @@ class Entry:
         except ValueError as error:
             raise UsageError("an entry can't be read", expected=FORMS, got=f"{text} ({error})") from None
         module = words[:1] == ["-m"]
-        target, *arguments = words[1:] if module else words or [""]
+        target, *arguments = (words[1:] if module else words) or [""]
         if not target or not (module or target.endswith(".py") or (folder / target).exists()):
             raise UsageError("an entry names code", expected=FORMS, got=repr(text))
         return cls(

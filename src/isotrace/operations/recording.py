@@ -78,7 +78,8 @@ def redactors_of(ledger: Ledger) -> list[tuple[str, str]]:
     """The names of the redactors that a run was recorded with, and what each of them was."""
     facts = ledger.events[0].facts.get("redactors")
     used = facts.get("use") if isinstance(facts, dict) else None
-    return [(str(one[0]), str(one[1])) for one in used or () if isinstance(one, list) and len(one) == 2]
+    rows = used if isinstance(used, list) else []
+    return [(str(one[0]), str(one[1])) for one in rows if isinstance(one, list) and len(one) == 2]
 
 
 def _run(
@@ -95,6 +96,8 @@ def _run(
             timeout=timeout_s,
             check=False,
         ).returncode
+    except ValueError as error:  # a NUL in the tenant's name
+        raise ReplayError("the run can't be recorded anew", where=entry.text, got=str(error)) from None
     except subprocess.TimeoutExpired:
         raise ReplayError(
             "the run took too long", where=entry.text, expected=f"at most {timeout_s:g} s"

@@ -45,7 +45,11 @@ def _noted(ledger: Ledger, source: str) -> dict[str, Any]:
     """What the program had read of its surroundings, by name."""
     found: dict[str, Any] = {}
     for event in ledger.events:
-        if event.type == "value_read" and event.facts.get("gap") == GAP and event.facts["source"] == source:
+        if (
+            event.type == "value_read"
+            and event.facts.get("gap") == GAP
+            and event.facts.get("source") == source
+        ):
             value = event.value("value")
             found |= value if isinstance(value, dict) else {}
     return found

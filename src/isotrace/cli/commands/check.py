@@ -84,6 +84,10 @@ def command(
     shown = _Shown(face)
     entries = project_entries(given=entry)
     if recording:
+        if level != "decisions" or any(rules.values()):
+            raise UsageError(
+                "levels and rules belong to a replay", hint="--record keeps what differs in any way"
+            )
         report = record(paths, entries, quiet=not verbose, timeout_s=timeout_s, tell=shown.tell)
     else:
         plan = Plan(level=level, rules={name: list(texts) for name, texts in rules.items()})
