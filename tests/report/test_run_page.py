@@ -74,6 +74,13 @@ def test_what_is_concurrent_stands_in_lanes_to_scale(step: Callable, run: Callab
     ]
 
 
+def test_a_failure_that_took_no_time_is_still_seen(step: Callable, run: Callable) -> None:
+    html = render_run(
+        run(step(0, "get", {}, duration_ms=900), step(1, "no", {}, duration_ms=0, at_ms=900, **FAILED))
+    )
+    assert html.count('<line class="fell" x1="100%"') == 1
+
+
 def test_erased_and_absent_values_are_named(step: Callable, run: Callable, parsed: Callable) -> None:
     gone = Erased("c" * 64)
     record = run(step(0, "chat", gone, gone, error=gone, **FAILED), context=RunContext(result=gone))
@@ -174,8 +181,12 @@ def test_of_a_conversation_a_line_shows_the_last_message(
     step: Callable, run: Callable, parsed: Callable
 ) -> None:
     said = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}]
-    page = parsed(render_run(run(step(0, "chat", {"model": "m", "messages": said}, {"value": "Hi"}))))
-    line = '0 ▸ chat … message 2: {role: "user", content: "Hello"} → "Hi"'
+    answer = {
+        "id": "chatcmpl-1",
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": "Hi"}}],
+    }
+    page = parsed(render_run(run(step(0, "chat", {"model": "m", "messages": said}, answer))))
+    line = '0 ▸ chat … message 2: {role: "user", content: "Hello"} → {role: "assistant", content: "Hi"}'
     assert page.inside("s0").startswith(line)
 
 

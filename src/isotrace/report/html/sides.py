@@ -11,7 +11,7 @@ from isotrace.models import META_REPLAYABILITY, Erased, TraceRecord, TraceStep
 from isotrace.report.figures import STATUS_SIGNS, cost, duration, moment
 from isotrace.report.html.differences import DivergenceView, divergence_view
 from isotrace.report.html.environment import render
-from isotrace.report.html.steps import kind_of, line_of, sign_of, values_of
+from isotrace.report.html.steps import asked_line, kind_of, sign_of, values_of
 from isotrace.report.html.values import Shown, fair_limit, lengths_of, shown
 from isotrace.report.reading import (
     elapsed_ms,
@@ -172,7 +172,7 @@ def _side(step: TraceStep, limit: int, *, plainly: bool) -> Side:
         status=status,
         status_sign=STATUS_SIGNS[status][0],
         failure="" if status == "success" else visible(failure_text(step)),
-        gist="" if plainly else line_of(step.params, 160),
+        gist="" if plainly else asked_line(step.params, 160),
         values={} if plainly else {title: shown(value, limit) for title, value in values_of(step)},
     )
 

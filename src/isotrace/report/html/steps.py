@@ -72,6 +72,14 @@ def asked_line(params: Any, width: int = _LINE) -> str:
     return line_of(params, width)
 
 
+def answer_line(outcome: Any, width: int = _LINE) -> str:
+    """What came back, on one line. Of a chat completion the message: ids and dates stand before it."""
+    choices = outcome.get("choices") if isinstance(outcome, dict) else None
+    if isinstance(choices, list) and choices and isinstance(choices[0], dict) and "message" in choices[0]:
+        return line_of(choices[0]["message"], width)
+    return line_of(outcome, width)
+
+
 def step_view(step: TraceStep, violations: tuple[Violation, ...], limit: int) -> StepView:
     """The step, each of its values of at most `limit` characters."""
     context = step.context
@@ -86,7 +94,7 @@ def step_view(step: TraceStep, violations: tuple[Violation, ...], limit: int) ->
         failure="" if status == "success" else visible(failure_text(step)),
         retries=step.retry_count,
         going_in=asked_line(step.params),
-        coming_out=line_of(outcome_of(step)) if status == "success" else "",
+        coming_out=answer_line(outcome_of(step)) if status == "success" else "",
         marks=tuple(map(visible, context.marks)) if context else (),
         violations=tuple((visible(one.policy_id), reason_of(one)) for one in violations),
         facts=tuple(_facts(step)),
