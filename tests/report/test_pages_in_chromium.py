@@ -12,6 +12,7 @@ from playwright.sync_api import Locator, Page
 from isotrace.compare import diff_traces
 from isotrace.models import RunContext, TraceRecord, TraceStatus, Violation
 from isotrace.operations import behaviours
+from isotrace.population import compare_behaviours
 from isotrace.report.html import render_behaviours, render_diff, render_run
 
 HOSTILE = "</style></script><script>alert(1)</script><img src=x onerror=alert(1)>\u202ejavascript:alert(1)"
@@ -280,7 +281,9 @@ def many(step: Callable, run: Callable) -> list[TraceRecord]:
 def test_page_of_many_runs_reads_well_everywhere(
     opened: Callable[..., Page], many: list[TraceRecord], by: str | None, scheme: str
 ) -> None:
-    html = render_behaviours(behaviours(many, by=by))
+    found = behaviours(many, by=by)
+    paths = found.groups[0].behaviours
+    html = render_behaviours(found, compare_behaviours(paths[:1], paths))
     for width in (1280, 360):
         page = opened(html, viewport={"width": width, "height": 740}, color_scheme=scheme)
         assert page.evaluate("document.documentElement.scrollWidth") == width
