@@ -276,7 +276,10 @@ def test_the_worst_of_all_is_the_exit_code_and_all_are_told(project):
     golden = project.record("goldens/a.golden")
     text = golden.read_text()
     project.write("goldens/b.golden", text.replace("Where is W-1?", "Where was W-1?"))
-    assert project.isotrace("check", "goldens").code == 1
+    said = project.isotrace("check", "goldens")
+    assert said.code == 1
+    note = "note: of one and the same recording: goldens/a.golden, goldens/b.golden"
+    assert note in said.out.splitlines()
     project.write("goldens/c.golden", text.replace("step_finished", "<<<<<<< HEAD\nstep_finished", 1))
     said = project.isotrace("check", "goldens", "--json")
     assert said.code == 2
@@ -288,6 +291,7 @@ def test_the_worst_of_all_is_the_exit_code_and_all_are_told(project):
         1,
         1,
     ]
+    assert data["of_one_recording"] == [["goldens/a.golden", "goldens/b.golden"]]
     one, two, three = data["goldens"]
     assert (one["golden"], one["verdict"], one["reason"]) == ("goldens/a.golden", "MATCH", None)
     assert two["replay"]["divergences"][0]["code"] == "PARAMS_CHANGED"
@@ -398,6 +402,7 @@ def test_a_new_recording_waits_where_it_differs_and_is_accepted_or_rejected(proj
     before = golden.read_bytes()
     candidate = golden.with_name("refund.golden.new")
 
+    candidate.write_bytes(before)  # from some time ago
     said = project.isotrace("check", "--record", "goldens")
     assert said.code == 0, said.out + said.err
     assert "SAME " in said.out

@@ -125,6 +125,17 @@ class CheckReport:
         """How many ended so."""
         return sum(one.exit_code == exit_code for one in self.checked)
 
+    @property
+    def of_one_recording(self) -> list[list[Path]]:
+        """Golden files of one and the same recording, where there are several: mostly a copy that was to
+        be recorded anew."""
+        found: dict[str, list[Path]] = {}
+        for one in self.checked:
+            context = None if one.record is None else one.record.context
+            if context is not None and context.origin_run_id is not None:
+                found.setdefault(context.origin_run_id, []).append(one.path)
+        return [paths for paths in found.values() if len(paths) > 1]
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""
         return {
@@ -134,6 +145,7 @@ class CheckReport:
             "diverged": self.count(1),
             "not_checked": self.count(2),
             "inconclusive": self.count(125),
+            "of_one_recording": [[str(path) for path in paths] for paths in self.of_one_recording],
             "goldens": [one.to_dict() for one in self.checked],
         }
 

@@ -78,7 +78,7 @@ def command(
 
     With --record the code is run live, and nothing is replayed: calls are made, and effects happen. It exits
     with 1 if a run differs. `isotrace accept` puts the new one in its place. With --json: exit_code,
-    checked, match, diverged, not_checked, inconclusive, goldens.
+    checked, match, diverged, not_checked, inconclusive, of_one_recording, goldens.
     """
     started = datetime.now(UTC)
     shown = _Shown(face)

@@ -76,6 +76,9 @@ def _print_rest(console: Console, one: Checked) -> None:
 
 def print_summary(console: Console, report: CheckReport, *, recorded: bool) -> None:
     """How many golden runs came to what."""
+    for paths in report.of_one_recording:
+        names = ", ".join(map(str, paths))
+        say(console, safe(f"note: of one and the same recording: {names}", style="yellow"))
     words = (
         ((0, "same"), (1, "differ"), (2, "could not be recorded"), (125, "can't be told"))
         if recorded
