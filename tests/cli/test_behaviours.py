@@ -355,6 +355,52 @@ def test_comparison_of_queries_is_that_of_their_runs(two_prompts: None, store_ur
     store.close()
 
 
+def test_runs_are_held_against_a_golden(
+    isotrace: Callable[..., Any],
+    two_prompts: None,
+    put: Callable[..., None],
+    build: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    put(build("e" * 32, agent_id="other").step("get_order", {"order": 7}).sealed())
+    elsewhere = build("f" * 32).step("get_order", {"order": 7})
+    elsewhere.events[0].values["input"] = b'{"task": "another"}'
+    put(elsewhere.sealed())
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "goldens").mkdir()
+    golden = "goldens/refund.golden"
+    assert isotrace("export", f"{10:032x}", "--format", "golden", "-o", golden).code == 0
+    said = isotrace("behaviours", "prompt=old", "prompt=new", "--golden", "refund", "--json")
+    assert said.code == 1
+    held = said.json["golden"]
+    assert (held["name"], held["taken"]["part"], held["taken"]["whole"]) == ("refund", 23, 40)
+    (parted,) = held["parted"]
+    assert (parted["index"], parted["runs"]) == (1, 17)
+    assert (parted["expected"]["skill"], parted["got"]["skill"]) == ("check", "refund")
+    drawn = isotrace("behaviours", "prompt=old", "prompt=new", "--golden", golden)
+    assert drawn.out.startswith("refund: 23 of 40 took the golden's path: ")
+    assert "\n  17 at step 1: check → refund, for example " in drawn.out
+    # The two stored before all these have the same agent and input, the two of this test have not.
+    everything = isotrace("behaviours", "--golden", "refund", "--level", "skeleton", "--json").json["golden"]
+    assert (everything["taken"]["part"], everything["taken"]["whole"]) == (23, 42)
+    exact = isotrace("behaviours", "prompt=old", "--golden", "refund", "--level", "exact", "--json").json
+    assert exact["golden"]["taken"]["part"] == 18
+    taken = isotrace("behaviours", "reward=1", "--golden", "refund", "--json")
+    assert (taken.code, taken.json["golden"]["parted"]) == (0, [])
+    assert isotrace("behaviours", "prompt=none", "--golden", "refund", "--json").code == 125
+
+
+def test_golden_that_is_not_there_says_where_it_was_looked_for(isotrace: Callable[..., Any]) -> None:
+    said = isotrace("behaviours", "--golden", "nothing")
+    assert said.code == 2
+    assert (
+        "there is no golden nothing; expected one of nothing, nothing.golden, goldens/nothing.golden"
+        in said.err
+    )
+    assert isotrace("behaviours", "--golden", "x", "--by", "task").code == 2
+
+
 @needs_data
 def test_trials_of_telecom_tasks(isotrace: Callable[..., Any]) -> None:
     file = DATA / "tau2/telecom_no-user_gpt-4.1_4trials_5tasks.json.gz"

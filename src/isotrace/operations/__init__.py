@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from isotrace.operations.groups import Group as Group
     from isotrace.operations.health import Check as Check
     from isotrace.operations.health import examine as examine
+    from isotrace.operations.held import Held as Held
+    from isotrace.operations.held import hold as hold
     from isotrace.operations.integrity import Erasure as Erasure
     from isotrace.operations.integrity import Verified as Verified
     from isotrace.operations.integrity import erase as erase
@@ -89,6 +91,7 @@ _HOMES = {
     "groups": "Behaviours Group",
     "goldens": "candidate_of golden_of goldens_in read_golden same_behaviour write_golden",
     "health": "Check examine",
+    "held": "Held hold",
     "integrity": "Erasure Verified erase find_text prove read_proof step_values verify_proof verify_run",
     "isolated": "Replayed replay_in_child",
     "opening": "open_store",

@@ -130,7 +130,7 @@ def behaviours(
     looking = Looking.of(by, kinds, level, rules, threshold)
     with reading(runs, store, tenant_id) as (named, read):
         collected = collect(map(read, named), looking)
-        return _told(grouped(collected, looking, runs_per_group), _by_id(named, read), looking)
+        return told(grouped(collected, looking, runs_per_group), _by_id(named, read), looking)
 
 
 Reader = Callable[[TraceRecord | str], TraceRecord]
@@ -184,7 +184,7 @@ def stored_behaviours(
         return store.ledger(run_id, tenant_id=selection.base.tenant_id).record()
 
     collected = collect_stored(store, selection, looking, progress)
-    return _told(grouped(collected, looking, runs_per_group), read, looking)
+    return told(grouped(collected, looking, runs_per_group), read, looking)
 
 
 def collect(runs: Iterable[TraceRecord], looking: Looking) -> Collected:
@@ -218,7 +218,7 @@ def collect_stored(
     return collected
 
 
-def _told(found: Behaviours, read: Callable[[str], TraceRecord], looking: Looking) -> Behaviours:
+def told(found: Behaviours, read: Callable[[str], TraceRecord], looking: Looking) -> Behaviours:
     """The result, with the params in which branches differ where it is about one group."""
     if looking.by is not None or looking.level in (Level.EXACT, Level.OUTCOME):
         return found
@@ -233,6 +233,60 @@ def _told(found: Behaviours, read: Callable[[str], TraceRecord], looking: Lookin
         return compared[index].params
 
     return replace(found, groups=tuple(group.with_differences(params_of) for group in found.groups))
+
+
+def collect_items(
+    store: TraceStore,
+    items: Sequence[RunItem],
+    tenant_id: str,
+    looking: Looking,
+    progress: Progress | None = None,
+) -> Collected:
+    """The behaviours of listed runs, as one group: of each distinct path the steps are read once."""
+    collected = Collected()
+    paths: dict[str, list[RunItem]] = {}
+    single: list[RunItem] = []
+    for item in items:
+        signature = item.tool_signature if looking.stored else item.signature
+        if signature is None or looking.level in (Level.EXACT, Level.OUTCOME):
+            single.append(item)
+        else:
+            paths.setdefault(signature, []).append(item)
+    rows = [_row(signature, found, looking.threshold) for signature, found in paths.items()]
+    read = _Reader(store, tenant_id, looking, rows, progress)
+    for row in rows:
+        steps = read.steps_of(row)
+        unread = (SeenStep(bytes.fromhex(row.signature), "", "", ""),)
+        collected.unread += steps is None
+        collected.add(EVERY_RUN, unread if steps is None else steps, _tally(row), row.examples, None)
+    _collect(_records(store, single, progress), looking, collected)
+    return collected
+
+
+def _row(signature: str, items: Sequence[RunItem], threshold: float) -> PathCount:
+    tally = Tally()
+    for item in items:
+        summary = item.summary
+        tally += tally_of(
+            summary.status,
+            item.metadata,
+            cost_cents=summary.total_cost_cents,
+            duration_ms=summary.total_duration_ms,
+            threshold=threshold,
+        )
+    examples = tuple(item.summary.run_id for item in items[:EXAMPLES])
+    return PathCount(
+        None,
+        signature,
+        tally.runs,
+        tally.completed,
+        tally.failed,
+        tally.judged,
+        tally.passed,
+        tally.cost_cents,
+        tally.duration_ms,
+        examples,
+    )
 
 
 # --- records --------------------------------------------------------------------------

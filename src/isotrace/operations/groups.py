@@ -225,13 +225,15 @@ class Behaviours:
         }
 
 
-def grouped(collected: Collected, looking: Looking, runs_per_group: int | None) -> Behaviours:
-    """The result, of what was collected: groups of two or more runs, in the natural order of their keys."""
+def grouped(
+    collected: Collected, looking: Looking, runs_per_group: int | None, *, least: int = 2
+) -> Behaviours:
+    """The result, of what was collected: groups of `least` or more runs, in natural order of their keys."""
     left_out: Counter[str] = Counter(collected.left_out)
     groups = []
     for key in sorted(collected.found, key=_natural):
         group = _group(key, collected.found[key].values(), collected.pathless.get(key, Tally()))
-        if group.runs < 2 or (runs_per_group is not None and group.runs != runs_per_group):
+        if group.runs < least or (runs_per_group is not None and group.runs != runs_per_group):
             left_out["in groups of another size"] += group.runs
         else:
             groups.append(group)

@@ -12,7 +12,7 @@ from isotrace.cli.options import with_looking, with_query
 from isotrace.cli.pages import STDOUT, check_page, html_option, write_page
 from isotrace.compare import Rules
 from isotrace.models import META_TASK
-from isotrace.operations import Selection, split, stored_behaviours, stored_comparison
+from isotrace.operations import Selection, hold, split, stored_behaviours, stored_comparison
 from isotrace.population import Change
 
 EXIT_CODES = {Change.NOT_SHOWN: 0, Change.CHANGED: 1, Change.TOO_FEW: 125}
@@ -20,6 +20,11 @@ EXIT_CODES = {Change.NOT_SHOWN: 0, Change.CHANGED: 1, Change.TOO_FEW: 125}
 
 @click.command("behaviours")
 @click.option("--task", metavar="ID", help="Runs of this task: the same as task=ID.")
+@click.option(
+    "--golden",
+    metavar="NAME",
+    help="Hold the runs of this golden's agent and input against its path: a file, or its name in goldens/.",
+)
 @click.option(
     "--by",
     metavar="KEY",
@@ -45,6 +50,7 @@ EXIT_CODES = {Change.NOT_SHOWN: 0, Change.CHANGED: 1, Change.TOO_FEW: 125}
 def command(
     face: Face,
     task: str | None,
+    golden: str | None,
     by: str | None,
     level: str,
     rules: Rules,
@@ -65,6 +71,9 @@ def command(
     read every run. With --json: groups, and over them identical, agreement and pass_k. With --html: all of
     it drawn, on a page.
 
+    With --golden: how many of the runs of its agent that began with its input took its path, and where the
+    others left it. Their inputs are read one by one. Exits with 1 if one did not.
+
     With --before and --after: which paths appeared, vanished or changed their share, which step moved, and
     how sure that is; other terms and options hold for both, and with --by runs are only held against runs of
     the same group. Exits with 1 if something changed, with 125 if there are too few runs to say.
@@ -74,6 +83,8 @@ def command(
         raise click.UsageError("--before and --after belong together")
     if before is not None and runs_per_group is not None:
         raise click.UsageError("--runs is about groups, and not for --before and --after")
+    if golden is not None and (by or before or runs_per_group):
+        raise click.UsageError("--golden is about one group of runs: not with --by, --runs, --before")
     chosen = {} if task is None else {META_TASK: [task]}
     look: dict[str, Any] = {"by": by, "level": level, "rules": rules}
     if before is not None and after is not None:
@@ -83,6 +94,8 @@ def command(
     from isotrace.report.terminal.console import make_console, progress
 
     selection = select(face.tenant, chosen)
+    if golden is not None:
+        return _held(face, selection, golden, level, rules, html)
     with face.store() as store, progress("reading runs") as bar:
         found = stored_behaviours(store, selection, **look, runs_per_group=runs_per_group, progress=bar)
     if face.json:
@@ -94,6 +107,26 @@ def command(
 
         write_page(face, render_behaviours(found), html)
     return 0
+
+
+def _held(face: Face, selection: Selection, golden: str, level: str, rules: Rules, html: str | None) -> int:
+    """`--golden`; the exit code."""
+    from isotrace.report.terminal.behaviours import print_held
+    from isotrace.report.terminal.console import make_console, progress
+
+    with face.store() as store, progress("reading inputs") as bar:
+        held = hold(store, selection, golden, level=level, rules=rules, progress=bar)
+    if face.json:
+        face.print_json(held.to_dict())
+    elif html != STDOUT:
+        print_held(make_console(), held)
+    if html is not None:
+        from isotrace.report.html import render_behaviours
+
+        write_page(face, render_behaviours(held.found), html)
+    if not held.taken.whole:
+        return 125
+    return int(bool(held.parted))
 
 
 def _changes(face: Face, before: Selection, after: Selection, look: dict[str, Any], html: str | None) -> int:

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from rich.console import Console
 from rich.text import Text
 
-from isotrace.operations import Behaviours, Group
+from isotrace.operations import Behaviours, Group, Held
 from isotrace.population import Branch, BranchingStep, Estimate, Node, ParamDifference, SeenStep, Tree
 from isotrace.population.wording import percent
-from isotrace.report.figures import cost, duration
+from isotrace.report.figures import cost, duration, short_id
 from isotrace.report.safe import plain, visible
 from isotrace.report.terminal.console import (
     STATUS_STYLES,
@@ -52,6 +52,30 @@ def print_behaviours(console: Console, found: Behaviours) -> None:
                 f"  of {found.unread:,} rare paths the steps are not read: no tree holds them", style="yellow"
             ),
         )
+
+
+def print_held(console: Console, held: Held) -> None:
+    """How many runs took the golden's path and where the others left it; below it all of them."""
+    say(console, safe(f"{held.golden}: {held.taken.words}", style="bold"))
+    arrow = glyphs_of(console).arrow
+    for one in held.parted[:_SHOWN]:
+        expected, got = _named(one.expected), _named(one.got)
+        change = f"{got} with other params" if expected == got else f"{expected} {arrow} {got}"
+        line = f"  {one.runs:,} at step {one.index}: {change}, for example {short_id(one.example)}"
+        say(console, safe(line))
+    if len(held.parted) > _SHOWN:
+        say(console, Text(f"  and in {len(held.parted) - _SHOWN:,} more ways", style="dim"))
+    if held.found.groups:
+        console.print()
+        print_behaviours(console, held.found)
+
+
+def _named(step: SeenStep | None) -> str:
+    return (
+        "the end"
+        if step is None
+        else f"{step.skill}{'' if step.status == 'success' else f' ({step.status})'}"
+    )
 
 
 # --- many groups ----------------------------------------------------------------------
