@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import cel_expr_python  # noqa: F401  # conditions: where it is absent, this file is left out
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st

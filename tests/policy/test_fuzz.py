@@ -8,7 +8,9 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import cel_expr_python  # noqa: F401  # conditions: where it is absent, this file is left out
 import pytest
+import yaml  # noqa: F401  # files of rules
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tests.record.lab import Lab
@@ -19,9 +21,6 @@ from isotrace.errors import PolicyError, PolicyViolation
 from isotrace.events import Event
 from isotrace.policy import Policy, PolicyRule
 from isotrace.policy.reading import parse_policy
-
-pytest.importorskip("yaml")
-pytest.importorskip("cel_expr_python")
 
 SLOW = settings(max_examples=150, deadline=20_000, suppress_health_check=list(HealthCheck))
 

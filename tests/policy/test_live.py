@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import cel_expr_python  # noqa: F401  # conditions: where it is absent, this file is left out
 import pytest
 from tests.record.lab import Lab, Taken
 
@@ -177,6 +179,21 @@ def test_what_outlives_its_run_is_not_called_at_all(lab: Lab) -> None:
         undo()
     assert [getattr(error, "policy_id", None) for error in late] == ["run_ended", "run_ended"]
     assert done == []
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_calls_nothing_either(lab: Lab) -> None:
+    def agent() -> int:
+        child = os.fork()
+        if child == 0:
+            try:
+                refund("a")
+            except PolicyViolation:
+                os._exit(7)
+            os._exit(0)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    assert lab.record(agent, policy=DENIED).value == 7
 
 
 def test_nor_in_threads_that_isotrace_does_not_order(lab: Lab) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cel_expr_python  # noqa: F401  # conditions: where it is absent, this file is left out
 import pytest
+import yaml  # noqa: F401  # files of rules
 
 from isotrace.errors import PolicyError
 from isotrace.events import Event
 from isotrace.policy import Limit, Loop, Policy, PolicyRule, policy_of, read_policy
 from isotrace.policy.reading import parse_policy
-
-yaml = pytest.importorskip("yaml")
 
 GOOD = """
 version: 1

@@ -37,7 +37,7 @@ def policies_for(info: RunInfo, around: Iterable[Policy] = ()) -> tuple[Policy, 
     found = list(around)
     named = os.environ.get(POLICY_VARIABLE)
     if named:
-        found.append(_named(named))
+        found.append(_named(_placed(named)))
     if info.policy is not None:
         found.append(_given(info.policy))
     return tuple(dict.fromkeys(found))
@@ -45,11 +45,16 @@ def policies_for(info: RunInfo, around: Iterable[Policy] = ()) -> tuple[Policy, 
 
 def _given(policy: Any) -> Policy:
     if isinstance(policy, str | os.PathLike):
-        return _named(os.fspath(policy))
+        return _named(_placed(os.fspath(policy)))
     # Start-up time: most programs have no policy.
     from isotrace.policy import policy_of  # noqa: PLC0415
 
     return policy_of(policy)
+
+
+def _placed(name: str) -> str:
+    """A file's absolute path: the program may go to another folder."""
+    return os.path.abspath(name) if os.path.exists(name) else name  # noqa: PTH100, PTH110  # Path's raises for odd names
 
 
 @lru_cache(maxsize=64)

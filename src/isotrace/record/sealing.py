@@ -96,7 +96,7 @@ class Settling:
         self._minted.learn(lineage_text(event.lineage), outcome)
         if not event.facts.get("cost_cents") and (cents := cost_of(outcome)):
             event.facts["cost_cents"] = cents
-        started = self._started[event.lineage]
+        started = self._started.pop(event.lineage)
         if "captured" in started.facts:
             _account(event, started, outcome, priced=self._priced)
 
