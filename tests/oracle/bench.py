@@ -1,5 +1,5 @@
-"""The agents in `examples/`: each recorded once against a stand-in for its provider, which is then gone; and
-what a check says of a copy whose source was changed."""
+"""The agents in `examples/`: each recorded once against a stand-in for its provider, which is then gone, and
+exported as a golden run; and what a check says of a copy whose source was changed."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
-from isotrace.operations import open_store, replay_environment
+from isotrace.operations.goldens import read_golden
+from isotrace.operations.surroundings import environment_of
 
 TESTS = Path(__file__).parents[1]
 EXAMPLES = TESTS.parent / "examples"
+ENTRY = "../agent/agent.py"
+"""The program, from the folder in which it runs."""
 WARM = Path(__file__).with_name("warm.py")
 
 LIBRARIES = {
@@ -125,57 +128,53 @@ class Bench:
     def __init__(self, name: str, folder: Path) -> None:
         self.world = world(name)
         self._source, self._agent, self._work = EXAMPLES / name, folder / "agent", folder / "work"
-        self._store = str(folder / "traces.db")
+        self.golden = folder / f"{name}.golden"
         self._environment = {
             **os.environ,
-            "ISOTRACE_STORE": self._store,
+            "ISOTRACE_STORE": str(folder / "traces.db"),
             "OPENAI_AGENTS_DISABLE_TRACING": "1",
             "LANGSMITH_TRACING": "false",
             "PYTHONDONTWRITEBYTECODE": "1",
         }
-        self._run_id = self._record(name)
+        self._record(name)
         self._warm = self._warmed(LIBRARIES[name])
 
     def put_back(self) -> None:
         """The agent as it is, in a folder as it was when the run began."""
-        for folder in (self._agent, self._work):
-            shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(self._agent, ignore_errors=True)
         shutil.copytree(self._source, self._agent, ignore=shutil.ignore_patterns("__pycache__"))
-        self._work.mkdir()
+        self._work.mkdir(exist_ok=True)
+        for left in self._work.iterdir():
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
         for name, text in self.world.files:
             path = self._work / name
             path.parent.mkdir(exist_ok=True)
             path.write_text(text)
 
-    def _record(self, name: str) -> str:
+    def _record(self, name: str) -> None:
         self.put_back()
-        command = ["run", "--agent", name, str(self._agent / "agent.py"), *self.world.arguments]
+        command = ["run", "--agent", name, ENTRY, *self.world.arguments]
         with self.world.provider as variables:
-            ran = self.isotrace(*command, **variables)
+            # A file does not bring them back: a check needs the same address, too.
+            self._environment |= variables
+            ran = self.isotrace(*command)
         assert (ran.returncode, ran.stdout.splitlines()[-1]) == (0, self.world.last), ran.stderr
-        listed = json.loads(self.isotrace("ls", "--json").stdout)
-        assert len(listed) == 1
-        return str(listed[0]["run_id"])
+        exported = self.isotrace("export", "@last", "--format", "golden", "-o", str(self.golden))
+        assert exported.returncode == 0, exported.stderr
 
-    def isotrace(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    def isotrace(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """The command, in the folder in which the agent runs."""
         command = [sys.executable, "-m", "isotrace.cli", *arguments]
-        environment = {**self._environment, **variables}
         return subprocess.run(
-            command, cwd=self._work, env=environment, capture_output=True, text=True, timeout=120
+            command, cwd=self._work, env=self._environment, capture_output=True, text=True, timeout=120
         )
 
     def _warmed(self, libraries: list[str]) -> subprocess.Popen[str]:
-        store = open_store(self._store)
-        try:
-            recorded = replay_environment(store, self._run_id, tenant_id="default")
-        finally:
-            store.close()
-        command = [sys.executable, str(WARM), self._store, *libraries]
+        command = [sys.executable, str(WARM), str(self.golden), ENTRY, *libraries]
         return subprocess.Popen(
             command,
-            cwd=self._agent.parent,  # `put_back` takes the others away
-            env={**self._environment, **recorded},
+            cwd=self._work,
+            env={**self._environment, **environment_of(read_golden(self.golden), placeholders=True)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -194,9 +193,19 @@ class Bench:
         (self._agent / file).write_text(source)
         assert self._warm.stdin
         assert self._warm.stdout
-        self._warm.stdin.write(f"{self._run_id}\n")
+        self._warm.stdin.write("again\n")
         self._warm.stdin.flush()
         return seen(json.loads(self._warm.stdout.readline()))
+
+    def command(self, source: str, file: str = "agent.py") -> Seen:
+        """The same, by `isotrace check`."""
+        self.put_back()
+        (self._agent / file).write_text(source)
+        done = self.isotrace("check", str(self.golden), "--entry", ENTRY, "--json")
+        [checked] = json.loads(done.stdout)["goldens"]
+        assert checked["error"] is None, checked["error"]
+        assert done.returncode == checked["exit_code"] == (checked["verdict"] != "MATCH")
+        return seen(checked["replay"])
 
 
 def seen(answer: dict[str, Any]) -> Seen:

@@ -94,6 +94,19 @@ def test_what_a_replay_does_not_run_it_does_not_see(change: Any, benches: Any) -
     assert (seen.verdict, seen.code) == ("MATCH", None), seen.sentence
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "change",
+    {one.example: one for one in CHANGES}.values(),
+    ids=lambda one: f"{one.example}: {one.what}",
+)
+def test_the_command_says_the_same(change: Any, benches: Any) -> None:
+    source = changed(change)
+    seen = benches(change.example).command(source)
+    assert (seen.verdict, seen.code, seen.index) == ("DIVERGED", change.code, change.index), seen.sentence
+    assert seen == benches(change.example).check(source)
+
+
 def test_the_tables_are_of_all_examples() -> None:
     examples = {path.parent.name for path in bench.EXAMPLES.glob("*/agent.py")}
     assert set(bench.LIBRARIES) == examples

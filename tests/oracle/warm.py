@@ -1,9 +1,9 @@
-"""Replays a recorded program many times, in processes that have its libraries already:
+"""Checks a golden run of a program many times, in processes that have its libraries already:
 
-    python warm.py STORE LIBRARY...
+    python warm.py GOLDEN ENTRY LIBRARY...
 
-Reads the id of a run from each line of stdin, replays it in a fork of this process that is cut off from the
-network as that of `isotrace replay` is, and writes the result as one line of JSON.
+For each line of stdin the golden run is replayed in a fork of this process that is cut off from the network,
+as `isotrace check` does it in a process of its own; the result is one line of JSON.
 """
 
 from __future__ import annotations
@@ -16,26 +16,29 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from isotrace.operations import open_store
+from isotrace.ledger import SealedRun, project
+from isotrace.operations.entries import Entry
+from isotrace.operations.goldens import read_golden
 from isotrace.operations.programs import replay_again
 from isotrace.record import flush
 from isotrace.record.sources.seeds import adopt_hash_seed
 from isotrace.replay import guard_process
+from isotrace.stores.memory import MemoryStore
 
 
-def replayed(url: str, run_id: str) -> dict[str, Any]:
-    """What a replay says of the run, in this process."""
-    store = open_store(url)
-    try:
-        guard_process()
-        result = replay_again(store, run_id, tenant_id="default")
-        flush()
-    finally:
-        store.close()
+def replayed(golden: str, entry: str) -> dict[str, Any]:
+    """What a replay says of the golden run, in this process; `entry` is found from here."""
+    ledger, store = read_golden(golden), MemoryStore()
+    run = SealedRun(ledger, project(ledger))
+    store.put(run)
+    program = Entry.of(entry, Path.cwd()).program(ledger)
+    guard_process()
+    result = replay_again(store, run.run_id, tenant_id="default", program=program)
+    flush()
     return result.to_dict()
 
 
-def in_a_fork(url: str, run_id: str) -> bytes:
+def in_a_fork(golden: str, entry: str) -> bytes:
     """The same of a process that ends with it; an error as `{"error": …}`."""
     reading, writing = os.pipe()
     child = os.fork()
@@ -45,7 +48,7 @@ def in_a_fork(url: str, run_id: str) -> bytes:
             os.dup2(nowhere.fileno(), 0)
             os.dup2(nowhere.fileno(), 1)
         try:
-            answer = replayed(url, run_id)
+            answer = replayed(golden, entry)
         except BaseException:  # whatever it is, the one that waits is told
             answer = {"error": traceback.format_exc()}
         with os.fdopen(writing, "wb") as pipe:
@@ -58,14 +61,14 @@ def in_a_fork(url: str, run_id: str) -> bytes:
     return answer_line
 
 
-def main(url: str, libraries: list[str]) -> None:
+def main(golden: str, entry: str, libraries: list[str]) -> None:
     adopt_hash_seed()
     for library in libraries:
         importlib.import_module(library)
-    for line in sys.stdin:
-        sys.stdout.write(in_a_fork(url, line.strip()).decode() + "\n")
+    for _ in sys.stdin:
+        sys.stdout.write(in_a_fork(golden, entry).decode() + "\n")
         sys.stdout.flush()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2:])
+    main(sys.argv[1], sys.argv[2], sys.argv[3:])
