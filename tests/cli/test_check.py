@@ -373,6 +373,23 @@ def test_results_for_continuous_integration(project):
     assert "::" not in project.isotrace("check", "goldens", "--no-github", GITHUB_ACTIONS="true").out
 
 
+def test_pages_of_what_differs(project):
+    pytest.importorskip("jinja2")
+    project.write("pyproject.toml", ENTRIES)
+    golden = project.record("goldens/deep/a.golden")
+    project.write("goldens/b.golden", golden.read_text().replace('"question": "Where', '"question": "Why'))
+    project.write("goldens/c.golden", "isotrace golden 1 iso1\nrun_started\n")
+    assert project.isotrace("check", "goldens", "--html", "out").code == 2
+    pages = [page.relative_to(project.folder).as_posix() for page in (project.folder / "out").rglob("*.html")]
+    assert pages == ["out/goldens/b.golden.html"], "one that matches has none, nor one that is no golden run"
+    page = (project.folder / pages[0]).read_text("utf-8")
+    assert "PARAMS_CHANGED" in page
+    assert "Why is W-1?" in page
+    project.write("file", "")
+    said = project.isotrace("check", "goldens/b.golden", "--html", "file/out")
+    assert (said.code, "can't be written" in said.err) == (2, True)
+
+
 def check_junit(root: ET.Element) -> None:
     """That a report is what the schema of Jenkins' xUnit plugin (junit-10.xsd) allows."""
     counts = {"tests", "failures", "errors", "skipped", "time", "name"}

@@ -11,6 +11,7 @@ import click
 
 from isotrace.cli.face import Face, with_face
 from isotrace.cli.options import with_field_rules
+from isotrace.compare import Verdict
 from isotrace.errors import UsageError
 from isotrace.operations.checking import Checked, CheckReport, check, record
 from isotrace.operations.entries import project_entries
@@ -42,6 +43,12 @@ from isotrace.replay import Plan
     default=None,
     help="Also write annotations for GitHub; by itself where GITHUB_ACTIONS is true.",
 )
+@click.option(
+    "--html",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="FOLDER",
+    help="Also write a page for each run that differs: both sides, the first divergence in view.",
+)
 @click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="How many at a time; else one a core.")
 @click.option(
     "--timeout",
@@ -64,6 +71,7 @@ def command(
     recording: bool,
     junit: Path | None,
     github: bool | None,
+    html: Path | None,
     jobs: int | None,
     timeout_s: float,
     verbose: bool,
@@ -97,6 +105,8 @@ def command(
     shown.end(report, recording)
     if junit is not None:
         _write_junit(junit, report, started)
+    if html is not None:
+        _write_pages(html, report)
     if github or (github is None and os.environ.get("GITHUB_ACTIONS") == "true"):
         _tell_github(report, to_stderr=face.json)
     return report.exit_code
@@ -136,6 +146,24 @@ def _write_junit(path: Path, report: CheckReport, started: datetime) -> None:
         path.write_text(junit_xml(report, started=started), "utf-8")
     except OSError as error:
         raise UsageError("the report can't be written", where=str(path), got=error.strerror) from error
+
+
+def _write_pages(folder: Path, report: CheckReport) -> None:
+    from isotrace.report.html import render_diff
+
+    here = Path.cwd()
+    for one in report.checked:
+        if one.sides is None or one.verdict is Verdict.MATCH:
+            continue
+        golden = one.path.absolute()
+        name = golden.relative_to(here) if golden.is_relative_to(here) else Path(golden.name)
+        page = folder / name.with_name(f"{name.name}.html")
+        golden_run, other, diff = one.sides
+        try:
+            page.parent.mkdir(parents=True, exist_ok=True)
+            page.write_text(render_diff(diff, golden_run, other), "utf-8")
+        except OSError as error:
+            raise UsageError("the page can't be written", where=str(page), got=error.strerror) from error
 
 
 def _tell_github(report: CheckReport, *, to_stderr: bool) -> None:
