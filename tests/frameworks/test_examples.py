@@ -127,5 +127,5 @@ def test_every_example_is_tested_and_short() -> None:
 
 def test_the_table_names_every_example() -> None:
     table = (EXAMPLES / "README.md").read_text("utf-8")
-    named = set(re.findall(r"\]\((\w+)/agent.py\)", table))
+    named = set(re.findall(r"\]\((\w+)/(?:agent\.py|README\.md)\)", table))
     assert named == {path.name for path in EXAMPLES.iterdir() if path.is_dir() and path.name[0] not in "._"}

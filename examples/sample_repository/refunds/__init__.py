@@ -1,0 +1,1 @@
+"""Answers customers who want their money back."""
