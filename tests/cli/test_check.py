@@ -299,6 +299,19 @@ def test_the_worst_of_all_is_the_exit_code_and_all_are_told(project):
     assert re.match(r"a merge left its marks \(goldens/c\.golden:\d+\)", three["reason"])
 
 
+def test_what_the_code_draws_is_the_same_when_it_is_recorded_anew(project):
+    agent = AGENT.replace(
+        'f"Where is {order}?"',
+        'f"Where is {order}? {isotrace.current_run().random.random()} {random.random()}"',
+    )
+    project.write("agent.py", "import random\n" + agent)
+    project.write("pyproject.toml", ENTRIES)
+    project.record("goldens/a.golden", "agent.py")
+    said = project.isotrace("check", "--record", "goldens")
+    assert said.code == 0, said.out
+    assert project.isotrace("check", "goldens").code == 0
+
+
 def test_rules_do_not_go_with_a_recording(project):
     project.record()
     said = project.isotrace("check", "--record", "goldens", "--ignore", "/x")

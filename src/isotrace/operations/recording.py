@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,8 +20,10 @@ from isotrace.operations.programs import record_program, use_redactors
 from isotrace.operations.surroundings import environment_of
 from isotrace.record import flush
 from isotrace.record.capture import instrument
+from isotrace.record.context import Driver, RunInfo, run_opener
 from isotrace.record.sources import control
 from isotrace.record.sources.seeds import adopt_hash_seed
+from isotrace.record.spec import SkillSpec
 from isotrace.replay import named_function, recorded_call
 from isotrace.replay.recorded import recorded_run
 
@@ -69,6 +72,7 @@ def _request(golden: Ledger, entry: Entry) -> dict[str, Any]:
         "redactors": [name for name, _ in redactors_of(golden)],
         "whole": is_whole_program(golden),
         "input": given,
+        "seed": golden.events[0].facts["seed"],
         "captured": run.captured,
         "controlled": bool(run.sources),
     }
@@ -125,8 +129,29 @@ def _found(store_url: str, golden: Ledger) -> Ledger:
 # --- in the child ---------------------------------------------------------------------
 
 
+class _SameSeed:
+    """Gives the agent's first run the seed of the golden one: what the code draws from `run.random` is then
+    the same. Everything is recorded as it would be."""
+
+    def __init__(self, agent_id: str | None, seed: int) -> None:
+        self._agent_id = agent_id
+        self._seed: int | None = seed
+
+    def __call__(self, info: RunInfo) -> Driver | None:
+        if self._seed is not None and info.agent_id == self._agent_id:
+            info.seed, self._seed = self._seed, None
+        return None
+
+    def noted(self, source: str, function: Callable[[], Any]) -> Any:
+        return function()
+
+    def outside(self, spec: SkillSpec) -> None:
+        pass
+
+
 def _main(path: str) -> None:
     request = json.loads(Path(path).read_text())
+    run_opener.set(_SameSeed(request["agent_id"], request["seed"]))
     if request["redactors"]:
         use_redactors(request["redactors"])
     program = request["program"]
