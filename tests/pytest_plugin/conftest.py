@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -58,7 +57,7 @@ async def asupport(task: str) -> str:
 INI = """
 [pytest]
 asyncio_default_fixture_loop_scope = function
-addopts = -p no:langsmith_plugin
+addopts = -p no:langsmith_plugin -p no:hypothesispytest
 """
 
 
@@ -121,5 +120,4 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Proje
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
     monkeypatch.syspath_prepend(pytester.path)
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
     return Project(pytester)

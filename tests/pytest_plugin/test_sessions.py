@@ -111,7 +111,7 @@ def test_a_project_without_golden_tests_loads_nothing_of_it(project):
         "    assert loaded == ['isotrace', *plugin], loaded\n"
         "    assert 'rich.console' not in sys.modules and 'orjson' not in sys.modules\n"
     )
-    project.run("-p", "no:hypothesispytest", apart=True, passed=1)
+    project.run(apart=True, passed=1)
 
 
 # --- extend -----------------------------------------------------------------------------------
