@@ -17,6 +17,7 @@ from isotrace.report.terminal.console import (
     Glyphs,
     glyphs_of,
     is_page,
+    print_row,
     safe,
     say,
 )
@@ -78,6 +79,18 @@ def _named(step: SeenStep | None) -> str:
     )
 
 
+def say_below(console: Console, text: Text, indent: int = 2) -> None:
+    """A sentence set in by `indent`, which the lines that it is wrapped to keep, and one step more."""
+    if not console.is_terminal or text.cell_len + indent <= console.width:
+        say(console, Text.assemble(" " * indent, text))
+        return
+    first, rest = indent, indent + 2
+    lines = text.wrap(console, max(console.width - rest, 20))
+    for number, line in enumerate(lines):
+        line.rstrip()
+        print_row(console, Text.assemble(" " * (rest if number else first), line))
+
+
 # --- many groups ----------------------------------------------------------------------
 
 
@@ -96,8 +109,10 @@ def _print_groups(console: Console, found: Behaviours) -> None:
     if groups:
         print_columns(console, columns)
         console.print()
-    for line in _spread_lines(found):
-        say(console, line)
+    first, *lines = _spread_lines(found)
+    say(console, first)
+    for line in lines:
+        say_below(console, line)
 
 
 def _paths_cell(group: Group, tick: str) -> Text:
@@ -136,23 +151,21 @@ def _spread_lines(found: Behaviours) -> list[Text]:
         else Text("no group of two or more runs to compare", style="yellow")
     ]
     if total:
-        lines.append(Text(f"  paths in a group: {_counted(data['paths'])}", style="dim"))
+        lines.append(Text(f"paths in a group: {_counted(data['paths'])}", style="dim"))
     if found.median_divergence is not None:
         spread = _counted(data["first_divergence"])
         lines.append(
-            Text(f"  first divergence at step: {spread}; median {found.median_divergence:g}", style="dim")
+            Text(f"first divergence at step: {spread}; median {found.median_divergence:g}", style="dim")
         )
     if total and found.agreement.value is not None:
-        lines.append(Text(f"  {found.agreement.words}", style="dim"))
+        lines.append(Text(found.agreement.words, style="dim"))
     return [*lines, *_pass_lines(found)]
 
 
 def _pass_lines(found: Behaviours) -> list[Text]:
     """pass^k on one line: for how many runs it is told stands in the JSON in words."""
     told = [f"{k}: {percent(one.value)}" for k, one in found.pass_k.items() if one.value is not None]
-    return (
-        [Text(f"  pass^k, that k runs of a group all pass: {', '.join(told)}", style="dim")] if told else []
-    )
+    return [Text(f"pass^k, that k runs of a group all pass: {', '.join(told)}", style="dim")] if told else []
 
 
 def _compared(found: Behaviours) -> str:
@@ -181,11 +194,11 @@ def _print_group(console: Console, found: Behaviours, group: Group) -> None:
         numbers.unseen,
     ):
         if one.value is not None:
-            say(console, Text(f"  {one.words}", style="dim"))
+            say_below(console, Text(one.words, style="dim"))
     if numbers.success.value is not None:
-        say(console, Text(f"  {numbers.success.words}", style="dim"))
+        say_below(console, Text(numbers.success.words, style="dim"))
     for line in _pass_lines(found):
-        say(console, line)
+        say_below(console, line)
     console.print()
     numbered = {
         branch.node: branch.label.removeprefix(branch.step.skill)
@@ -339,15 +352,15 @@ def _success(node: Node, ends: bool) -> Text:
 def _print_branching(
     console: Console, number: int, step: BranchingStep, params: Sequence[ParamDifference]
 ) -> None:
-    say(console, safe(f"  {number}. {step.words}"))
+    say_below(console, safe(f"{number}. {step.words}"))
     for one in params[:_PARAMS]:
-        say(console, _params_line(one, step.branches))
+        say_below(console, _params_line(one, step.branches), 5)
     if len(params) > _PARAMS:
         say(console, Text(f"     and {len(params) - _PARAMS} more places in params", style="dim"))
 
 
 def _params_line(found: ParamDifference, branches: Sequence[Branch]) -> Text:
-    text = Text("     ")
+    text = Text()
     text.append_text(safe(f"{found.skill} {found.pointer}: ", style="cyan"))
     values = []
     for at in range(min(len(branches), 8)):

@@ -10,7 +10,7 @@ from isotrace.population.changes import PathChange
 from isotrace.population.wording import percent
 from isotrace.report.figures import short_id
 from isotrace.report.safe import visible
-from isotrace.report.terminal.behaviours import append_steps
+from isotrace.report.terminal.behaviours import append_steps, say_below
 from isotrace.report.terminal.console import glyphs_of, is_page, safe, say
 from isotrace.report.terminal.tables import Column, print_columns
 
@@ -26,7 +26,7 @@ def print_changes(console: Console, found: Comparison) -> None:
     verdict = found.verdict.value
     said = found.words.removeprefix(verdict)
     say(console, Text.assemble((verdict, _VERDICTS[verdict]), safe(said)))
-    say(console, safe(f"  {found.success.words}", style="dim"))
+    say_below(console, safe(found.success.words, style="dim"))
     if found.left_out:
         names = ", ".join(visible(name) for name in found.left_out[:_STEPS])
         more = f" and {len(found.left_out) - _STEPS} more" if len(found.left_out) > _STEPS else ""
@@ -39,7 +39,7 @@ def print_changes(console: Console, found: Comparison) -> None:
         console.print()
         say(console, Text("Which step moved", style="bold"))
     for number, step in enumerate(moved[:_STEPS], 1):
-        say(console, safe(f"  {number}. {step.words}"))
+        say_below(console, safe(f"{number}. {step.words}"))
     if len(moved) > _STEPS:
         say(console, Text(f"  and {len(moved) - _STEPS:,} more steps", style="dim"))
 
