@@ -49,8 +49,7 @@ if __name__ == "__main__":
 """
 
 HTTP_AGENT = """
-import os
-import urllib3
+import os, urllib3
 
 PROMPT = "You are a support agent.\\nNever refund twice."
 http = urllib3.PoolManager()

@@ -19,10 +19,10 @@ from isotrace.testing.runs import make_run
 
 PROGRAM = {
     "kind": "program",
-    "target": "/home/ann/agents/nightly.py",
+    "target": "/projects/ann/agents/nightly.py",
     "module": False,
     "arguments": ["--limit", "3"],
-    "cwd": "/home/ann",
+    "cwd": "/projects/ann",
     "seeds": {"random": "00", "hash": 7},
     "agent": "nightly",
 }
@@ -60,7 +60,7 @@ def test_what_names_no_code_is_refused(text):
 
 
 def test_a_program_takes_seeds_and_arguments_from_the_record_and_nothing_else():
-    evil = {**PROGRAM, "target": "/tmp/evil.py", "module": True, "cwd": "/tmp", "spelled": "evil.py"}
+    evil = {**PROGRAM, "target": "/evil/evil.py", "module": True, "cwd": "/evil", "spelled": "evil.py"}
     entry = Entry.of("agents/nightly.py", Path("/p"))
     assert entry.program(run_of(evil, "nightly")) == {
         "kind": "program",

@@ -24,7 +24,8 @@ from typing import BinaryIO
 from isotrace.contracts import ImportedRun
 from isotrace.errors import CanonicalizationError, ImportFormatError, RecordError, UsageError
 from isotrace.events import Event, run_id_problem, time_text
-from isotrace.formats.golden_reading import Fail, events_of_text
+from isotrace.formats.golden_lines import Fail
+from isotrace.formats.golden_reading import events_of_text
 from isotrace.formats.golden_shape import (
     BOUNDS,
     ELSEWHERE,

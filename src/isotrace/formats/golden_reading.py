@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from bisect import bisect_right
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
@@ -14,99 +11,39 @@ from isotrace.canonical import MAX_INT, check, parse_json
 from isotrace.errors import (
     CanonicalizationError,
     FieldError,
-    ImportFormatError,
-    IsotraceError,
     RecordError,
-    SchemaUnsupportedError,
 )
-from isotrace.events import EVENT_TYPES, Event, LedgerFold, lineage_text, microseconds_of, time_text
+from isotrace.events import Event, LedgerFold, lineage_text, microseconds_of, time_text
+from isotrace.formats.golden_lines import (
+    SHOWN,
+    Block,
+    Fail,
+    Item,
+    Raw,
+    blocks_of,
+    items_of,
+    lines_of,
+    pieces_of,
+    scheme_of,
+)
 from isotrace.formats.golden_shape import (
-    HEAD,
     LEFT_OUT,
     RECORDED,
     RECORDED_FACTS,
-    VERSION,
     is_recorded_value,
     reference_label,
 )
-from isotrace.formats.golden_text import BARE, Value, is_text_line, text_of_line, value_of, value_text
+from isotrace.formats.golden_text import Value, is_text_line, text_of_line, value_text
 from isotrace.formats.jsonl_line import wrong_fact, wrong_value
-from isotrace.hashing import SCHEME
 from isotrace.jsondiff import pointer_escape, pointer_get, pointer_split
 from isotrace.models import Erased
 
-_PIECE: Final = re.compile(
-    r'[^"<]+|"(?:[^"\\]|\\.)*"'
-    r'|<(?P<token>text|(?:as|first) (?:[^<>"]|"(?:[^"\\]|\\.)*")*|erased [0-9a-f]{64})>'
-)
-_ITEM: Final = re.compile(r"\s+(?:(?P<seq>[0-9]{1,9})\.)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<is>=|:\s+)")
-_BLANKS: Final = re.compile(r"\s*")
-_ERASED: Final = re.compile(r"<erased ([0-9a-f]{64})>")
 _REFERENCE: Final = re.compile(
     r"(?:as|first (?P<count>[0-9]{1,9}) of) (?:run|step (?P<lineage>\[.*\]))"
     r' (?P<pointer>"(?:[^"\\]|\\.)*")'
 )
-_WORD: Final = re.compile(r"[A-Za-z_]+")
-_HEADER: Final = re.compile(rf"{HEAD}([0-9]{{1,9}}) (\S+)")
 _LAST: Final = ("run_finished", "run_aborted")
 _MAX_US: Final = 253_402_300_799_999_999  # the year 9999 ends
-_SHOWN: Final = 80
-
-_decoder = json.JSONDecoder()
-
-
-@dataclass(frozen=True, slots=True)
-class Fail:
-    """Makes the errors of one file; they name it and the line."""
-
-    where: str
-
-    def __call__(self, what: str, line: int, **data: Any) -> ImportFormatError:
-        return ImportFormatError(what, where=f"{self.where}:{line}", **data)
-
-    def because(self, cause: IsotraceError, line: int) -> ImportFormatError:
-        found = self(
-            cause.what,
-            line,
-            pointer=cause.pointer,
-            expected=cause.expected,
-            got=cause.got,
-            hint=cause.hint,
-        )
-        found.__cause__ = cause
-        return found
-
-
-@dataclass(slots=True)
-class _Block:
-    """A line that is not indented, with the indented ones below it: its text as plain JSON, texts and
-    references put in, and where each line of the file begins in it."""
-
-    word: str
-    line: int
-    text: str = ""
-    starts: list[int] = field(default_factory=list)
-    lines: list[int] = field(default_factory=list)
-
-    def line_at(self, position: int) -> int:
-        return self.lines[bisect_right(self.starts, position) - 1]
-
-
-@dataclass(slots=True)
-class _Item:
-    """`name=fact` or `name: value`; in `recorded` of an event by number."""
-
-    name: str
-    seq: int | None
-    is_value: bool
-    value: Any
-    line: int
-
-    @property
-    def data(self) -> bytes | Erased:
-        """The value bytes."""
-        value = self.value
-        return value if isinstance(value, Erased) else value.text(value.value).encode()
 
 
 def events_of_text(data: bytes, fail: Fail, limit: int) -> list[Event]:
@@ -114,93 +51,20 @@ def events_of_text(data: bytes, fail: Fail, limit: int) -> list[Event]:
 
     Raises `ImportFormatError` for the first line that is not as it should be.
     """
-    lines = _lines(data, fail)
-    scheme = _scheme(lines[0], fail)
+    lines = lines_of(data, fail)
+    scheme = scheme_of(lines[0], fail)
     reading = _Reading(fail, limit)
-    for block in _blocks(lines, fail):
+    for block in blocks_of(lines, fail):
         reading.add(_resolved(block, reading))
     return reading.end(scheme)
-
-
-def _lines(data: bytes, fail: Fail) -> list[str]:
-    try:
-        text = data.decode()
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise fail("the file is not UTF-8", line, got=repr(data[error.start : error.start + 4])) from None
-    return [line.removesuffix("\r") for line in text.split("\n")]
-
-
-def _scheme(first: str, fail: Fail) -> str:
-    """What the file's first line says, where this version can read the file."""
-    expected = f"{HEAD}{VERSION} {SCHEME}"
-    header = _HEADER.fullmatch(first)
-    if header is None:
-        raise fail(
-            "not a golden file",
-            1,
-            expected=expected,
-            got=repr(first[:_SHOWN]),
-            hint="`isotrace export RUN --format golden` writes one",
-        )
-    if int(header[1]) > VERSION or header[2] != SCHEME:
-        cause = SchemaUnsupportedError(
-            "the file was written by a newer isotrace",
-            expected=expected,
-            got=first[:_SHOWN],
-            hint="upgrade isotrace to read it",
-        )
-        raise fail.because(cause, 1)
-    return header[2]
-
-
-@dataclass(slots=True)
-class _Raw:
-    """A block as it stands in the file."""
-
-    word: str
-    lines: list[tuple[int, str]]
-
-
-def _blocks(lines: list[str], fail: Fail) -> Iterator[_Raw]:
-    block: _Raw | None = None
-    for number, line in enumerate(lines[1:], 2):
-        if not line.strip(" \t"):
-            continue
-        if line.startswith(" "):
-            if block is None:
-                raise fail("an indented line goes on with an event, and there is none above it", number)
-            block.lines.append((number, line.lstrip(" ")))
-            continue
-        if block is not None:
-            yield block
-        word = _WORD.match(line)
-        if word is None or (word[0] != RECORDED and word[0] not in EVENT_TYPES):
-            raise _unknown_line(line, number, fail)
-        block = _Raw(word[0], [(number, line[word.end() :])])
-    if block is not None:
-        yield block
-
-
-def _unknown_line(line: str, number: int, fail: Fail) -> ImportFormatError:
-    if line.startswith(("<<<<<<<", "=======", ">>>>>>>")):
-        return fail(
-            "a merge left its marks", number, got=line[:_SHOWN], hint="resolve the conflict, or record again"
-        )
-    cause = SchemaUnsupportedError(
-        "a line that is neither an event of a run nor indented",
-        expected=", ".join(sorted((*EVENT_TYPES, RECORDED))),
-        got=repr(line[:_SHOWN]),
-    )
-    return fail.because(cause, number)
 
 
 # --- texts and references --------------------------------------------------------------
 
 
-def _resolved(raw: _Raw, reading: _Reading) -> _Block:
+def _resolved(raw: Raw, reading: _Reading) -> Block:
     """The block with plain JSON in place of what golden files have beyond it."""
-    block = _Block(raw.word, raw.lines[0][0])
+    block = Block(raw.word, raw.lines[0][0])
     parts: list[str] = []
     size, index = 0, 0
     while index < len(raw.lines):
@@ -210,10 +74,10 @@ def _resolved(raw: _Raw, reading: _Reading) -> _Block:
         index += 1
         if is_text_line(line):
             raise reading.fail(
-                "a line of a text, and no <text> above it", number, got=line[:_SHOWN], hint=_TEXTS
+                "a line of a text, and no <text> above it", number, got=line[:SHOWN], hint=_TEXTS
             )
         before = len(parts)
-        for piece, token in _pieces(line, number, reading.fail):
+        for piece, token in pieces_of(line, number, reading.fail):
             if token == "text":  # noqa: S105  # no password
                 text, index = _text(raw, index, reading)
                 parts.append(_json(text))
@@ -235,27 +99,14 @@ def _json(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def _pieces(line: str, number: int, fail: Fail) -> Iterator[tuple[str, str | None]]:
-    position = 0
-    while position < len(line):
-        piece = _PIECE.match(line, position)
-        if piece is None:
-            at = line[position : position + _SHOWN]
-            if at.startswith('"'):
-                raise fail("a string has no end on its line", number, expected='"…"', got=at)
-            raise fail("an unknown mark", number, expected="<text>, <as …>, <first …> or <erased …>", got=at)
-        yield piece[0], piece["token"]
-        position = piece.end()
-
-
-def _text(raw: _Raw, index: int, reading: _Reading) -> tuple[str, int]:
+def _text(raw: Raw, index: int, reading: _Reading) -> tuple[str, int]:
     """The text whose lines begin here, and the line behind it."""
     begin = raw.lines[index - 1][0]
     parts: list[str] = []
     while index < len(raw.lines) and is_text_line(raw.lines[index][1]):
         number, line = raw.lines[index]
         if not parts and line[0] != "|":
-            raise reading.fail("a text begins with a line behind `|`", number, got=line[:_SHOWN])
+            raise reading.fail("a text begins with a line behind `|`", number, got=line[:SHOWN])
         try:
             parts.append(text_of_line(line))
         except (CanonicalizationError, ValueError):
@@ -263,75 +114,12 @@ def _text(raw: _Raw, index: int, reading: _Reading) -> tuple[str, int]:
                 "a line of a text can't be read",
                 number,
                 expected="`| ` and the text, or `|\\` and the text escaped as in JSON",
-                got=line[:_SHOWN],
+                got=line[:SHOWN],
             ) from None
         index += 1
     if not parts:
         raise reading.fail("a text without lines", begin, hint=_TEXTS)
     return "".join(parts)[1:], index
-
-
-# --- items ------------------------------------------------------------------------------
-
-
-def _items(block: _Block, fail: Fail) -> Iterator[_Item]:
-    text, position = block.text, 0
-    seen: set[tuple[int | None, str]] = set()
-    while (begin := _BLANKS.match(text, position).end()) < len(text):  # type: ignore[union-attr]  # matches anywhere
-        found = _ITEM.match(text, position)
-        line = block.line_at(begin)
-        if found is None:
-            raise fail(
-                "neither a fact nor a value",
-                line,
-                expected="name=fact or name: value",
-                got=repr(text[position : position + _SHOWN].strip()),
-            )
-        line = block.line_at(found.start("name"))
-        value, position = _value(block, found, fail)
-        seq = None if found["seq"] is None else int(found["seq"])
-        if (seq, found["name"]) in seen:
-            raise fail("an event names something twice", line, got=found["name"])
-        seen.add((seq, found["name"]))
-        yield _Item(found["name"], seq, found["is"] != "=", value, line)
-
-
-def _value(block: _Block, found: re.Match[str], fail: Fail) -> tuple[Any, int]:
-    """What stands behind a name, and where it ends."""
-    text, start, is_value = block.text, found.end(), found["is"] != "="
-    if is_value and (erased := _ERASED.match(text, start)) is not None:
-        return Erased(erased[1]), erased.end()
-    if not is_value and (bare := BARE.match(text, start)) is not None:
-        _check_end(block, bare.end(), fail)
-        return bare[0], bare.end()
-    line = block.line_at(start)
-    try:
-        _, end = _decoder.raw_decode(text, start)
-        _check_end(block, end, fail)
-        plain = parse_json(text[start:end])
-        return (value_of(text[start:end]) if is_value else plain), end
-    except json.JSONDecodeError as error:
-        at = min(error.pos, len(text) - 1)
-        raise fail(
-            f"the value of {found['name']} is not JSON: {error.msg}",
-            block.line_at(at),
-            got=repr(text[at : at + _SHOWN].strip()),
-        ) from None
-    except CanonicalizationError as error:
-        raise fail.because(error, line) from error
-    except RecursionError:
-        raise fail("a value is nested too deeply", line, expected="at most 128 levels") from None
-    except ValueError as error:
-        raise fail("a number has too many digits", line, got=str(error)) from None
-
-
-def _check_end(block: _Block, end: int, fail: Fail) -> None:
-    if end < len(block.text) and not block.text[end].isspace():
-        raise fail(
-            "something follows a value without a blank",
-            block.line_at(end),
-            got=repr(block.text[end : end + _SHOWN].strip()),
-        )
 
 
 # --- events -----------------------------------------------------------------------------
@@ -347,7 +135,7 @@ class _Reading:
         self._events: list[Event] = []
         self._lines: list[int] = []
         self._values: dict[str, dict[str, Value]] = {}
-        self._recorded: list[_Item] = []
+        self._recorded: list[Item] = []
         self._recorded_line: int | None = None
         self._fact_lines: dict[str, int] = {}
 
@@ -366,7 +154,7 @@ class _Reading:
                 "a reference leads to nothing of an earlier event",
                 line,
                 expected='<as step [0] "/params/…"> for a text, <first 3 of step [0] "/params/…"> for a list',
-                got=f"<{token[:_SHOWN]}>",
+                got=f"<{token[:SHOWN]}>",
                 hint="write in its place what it stood for",
             )
         self.spend(len(text), line)
@@ -391,16 +179,16 @@ class _Reading:
             return None
         return whole.text(value[:count])[1:-1]
 
-    def add(self, block: _Block) -> None:
+    def add(self, block: Block) -> None:
         if self._recorded_line is not None:
             raise self.fail(f"something follows `{RECORDED}`, which comes last", block.line, got=block.word)
         if block.word == RECORDED:
             self._recorded_line = block.line
-            self._recorded = list(_items(block, self.fail))
+            self._recorded = list(items_of(block, self.fail))
             return
         event = Event(len(self._events), block.word, 0)
         values: dict[str, Value] = {}
-        for item in _items(block, self.fail):
+        for item in items_of(block, self.fail):
             self._put(event, item)
             if item.is_value and not isinstance(item.value, Erased):
                 values[item.name] = item.value
@@ -413,7 +201,7 @@ class _Reading:
         if (label := reference_label(event)) is not None:
             self._values.setdefault(label, {}).update(values)
 
-    def _put(self, event: Event, item: _Item) -> None:
+    def _put(self, event: Event, item: Item) -> None:
         if item.name in ("seq", "type", "time", "run_id", "scheme") or (
             item.name in event.facts or item.name in event.values
         ):
@@ -473,10 +261,10 @@ class _Reading:
             if event.type in _LAST:
                 raise self.fail("something follows the run's end", line, got=event.type)
 
-    def _numbered(self) -> tuple[dict[str, _Item], _Item | None]:
+    def _numbered(self) -> tuple[dict[str, Item], Item | None]:
         """Gives events what `recorded` says of them. What it says of all is returned."""
-        times: dict[str, _Item] = {}
-        durations: _Item | None = None
+        times: dict[str, Item] = {}
+        durations: Item | None = None
         for item in self._recorded:
             if item.seq is not None:
                 self._add_to(item)
@@ -494,7 +282,7 @@ class _Reading:
                 )
         return times, durations
 
-    def _add_to(self, item: _Item) -> None:
+    def _add_to(self, item: Item) -> None:
         assert item.seq is not None
         if item.seq >= len(self._events):
             raise self.fail(
@@ -519,7 +307,7 @@ class _Reading:
             )
         self._put(event, item)
 
-    def _set_times(self, items: dict[str, _Item]) -> None:
+    def _set_times(self, items: dict[str, Item]) -> None:
         start_us, line = 0, self._recorded_line or 1
         if (at := items.get("at")) is not None:
             try:
@@ -529,7 +317,7 @@ class _Reading:
                     "the time of the recording is none",
                     at.line,
                     expected="2026-01-31T23:59:59.000000Z",
-                    got=repr(at.value)[:_SHOWN],
+                    got=repr(at.value)[:SHOWN],
                 ) from None
         offsets: Any = [0] * len(self._events)
         if (times := items.get("times")) is not None:
@@ -549,11 +337,11 @@ class _Reading:
                     "a time is out of range",
                     line,
                     expected=f"microseconds, up to {time_text(_MAX_US)}",
-                    got=repr(offset)[:_SHOWN],
+                    got=repr(offset)[:SHOWN],
                 )
             event.time_us = start_us + offset
 
-    def _set_durations(self, item: _Item | None) -> None:
+    def _set_durations(self, item: Item | None) -> None:
         durations = {} if item is None else item.value
         line = 1 if item is None else item.line
         if not isinstance(durations, dict):
@@ -565,7 +353,7 @@ class _Reading:
                 duration = durations.pop(str(event.seq), 0.0)
                 if isinstance(duration, bool) or not isinstance(duration, int | float):
                     raise self.fail(
-                        "a duration is a number of milliseconds", line, got=repr(duration)[:_SHOWN]
+                        "a duration is a number of milliseconds", line, got=repr(duration)[:SHOWN]
                     )
                 event.facts["duration_ms"] = duration
         if durations:
@@ -588,7 +376,7 @@ class _Reading:
                     f"{name} is empty or too long",
                     lines.get(name, 1),
                     expected=f"1 to {_MAX_ID} characters",
-                    got=repr(value)[:_SHOWN],
+                    got=repr(value)[:SHOWN],
                 )
         whole = {**facts, "correlation_id": facts["correlation_id"] or "-"}
         wrong = wrong_fact(started.type, whole, started.values)
