@@ -7,7 +7,7 @@ from typing import Any
 
 import cel_expr_python  # noqa: F401  # conditions: where it is absent, this file is left out
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tests.record.lab import Lab, Taken
 
@@ -220,6 +220,7 @@ def told(taken: Taken) -> list[tuple[int | None, str, str]]:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=_STEPS, rules=_rules())
+@example(steps=[(shaky, 1), (ask, "a")], rules=[PolicyRule(id="r0", action="stop", limit=Limit(retries=0))])
 def test_live_and_on_record_the_verdict_is_the_same(lab: Lab, steps: Any, rules: list[PolicyRule]) -> None:
     taken = lab.record(calls(*steps), policy=Policy(rules))
     assert taken.error is None

@@ -13,7 +13,7 @@ from typing import Any
 
 from isotrace.contracts import Breach, RunPolicy
 from isotrace.contracts import Policy as AnyPolicy
-from isotrace.errors import PolicyError
+from isotrace.errors import PolicyError, PolicyViolation
 from isotrace.events import Event
 from isotrace.models import Lineage
 from isotrace.policy.conditions import NotEvaluatedError
@@ -412,28 +412,43 @@ def judge_events(policy: AnyPolicy, events: Iterable[Event]) -> Iterator[tuple[E
     After a stop the run would have gone another way, so there the judging ends, unless the record shows
     that the step was stopped then as well.
     """
-    watch: RunPolicy | None = None
-    skipped: frozenset[Lineage] = frozenset()
-    stopped: set[Lineage] = set()
-    timers: set[Lineage] = set()
     events = list(events)
-    skipped = frozenset(e.lineage for e in events if e.type == "step_finished" and _was_stopped(e))
+    stopped_then = _stopped_on_record(events)
+    watch: RunPolicy | None = None
+    passed_over: set[Lineage] = set()
     for event in events:
         if event.type == "run_started":
             watch = policy.opened(event)
         elif event.type == "step_started" and event.facts.get("kind") == "timer":
-            timers.add(event.lineage)
-        if watch is None or event.lineage in timers or event.lineage in stopped:
+            passed_over.add(event.lineage)
+        if watch is None or event.type not in _HANDLERS or event.lineage in passed_over:
             continue
-        for breach in (found := watch.judge(event) if event.type in _HANDLERS else ()):
+        found = watch.judge(event)
+        for breach in found:
             yield event, breach
-        if event.type == "step_started" and any(breach.stop for breach in found):
-            if event.lineage not in skipped:
+        if event.type in ("step_started", "step_attempt") and any(breach.stop for breach in found):
+            if (event.type, event.seq) not in stopped_then:
                 return
-            stopped.add(event.lineage)
-        elif event.type == "step_attempt" and any(breach.stop for breach in found):
-            return
+            if event.type == "step_started":
+                passed_over.add(event.lineage)
 
 
-def _was_stopped(finished: Event) -> bool:
-    return finished.facts.get("status") == "skipped"
+def _stopped_on_record(events: Iterable[Event]) -> set[tuple[str, int]]:
+    """The starts of steps that were stopped, and the last attempts of those that were stopped between two."""
+    starts: dict[Lineage, Event] = {}
+    attempts: dict[Lineage, Event] = {}
+    found: set[tuple[str, int]] = set()
+    for event in events:
+        if event.type == "step_started":
+            starts[event.lineage] = event
+        elif event.type == "step_attempt":
+            attempts[event.lineage] = event
+        elif event.type == "step_finished":
+            last = None
+            if event.facts.get("status") == "skipped":
+                last = starts.get(event.lineage)
+            elif event.facts.get("outcome_code") == PolicyViolation.__name__:
+                last = attempts.get(event.lineage)
+            if last is not None:
+                found.add((last.type, last.seq))
+    return found
