@@ -188,7 +188,7 @@ def pieces_of(line: str, number: int, fail: Fail) -> Iterator[tuple[str, str | N
 
 
 def items_of(block: Block, fail: Fail) -> Iterator[Item]:
-    """The facts and values of a block. Raises `ImportFormatError` for what is none, and for one named twice."""
+    """The facts and values of a block. Raises `ImportFormatError` for what is none or is named twice."""
     text, position = block.text, 0
     seen: set[tuple[int | None, str]] = set()
     while (begin := _BLANKS.match(text, position).end()) < len(text):  # type: ignore[union-attr]  # matches anywhere
