@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isotrace.population import Change, Move, compare_behaviours
+from isotrace.population.exact import Counts
 from isotrace.population.power import visible_from
 
 BEFORE = [behaviour("lcrm", 30), behaviour("lca", 10), behaviour("lrm", 8), behaviour("lr", 2)]
@@ -70,7 +71,7 @@ def test_equal_sets_show_no_change_and_few_runs_say_so() -> None:
     assert found.verdict is Change.TOO_FEW
     assert "with 10 and 10 runs a new path is seen, in four of five cases, if at least 59 %" in found.words
     none = compare_behaviours([behaviour("ab", 2)], [behaviour("ac", 2)])
-    assert none.words == "too few runs to say: of 2 and 2 runs no change at all could be seen"
+    assert none.words == "too few runs to say: with 2 and 2 runs no change at all could be seen"
     assert compare_behaviours([], []).verdict is Change.TOO_FEW
 
 
@@ -148,14 +149,28 @@ def test_success_is_compared_beside_the_paths() -> None:
 
 
 def test_what_can_be_seen_is_what_the_test_then_sees() -> None:
-    share = visible_from(50, 50, 0.05)
+    share = visible_from([Counts(50, 50)], 0.05)
     assert share is not None
     source, seen = random.Random(2), 0
-    for _ in range(400):
+    for _ in range(300):
         took = sum(source.random() < share for _ in range(50))
-        seen += took >= 6  # 6 of 50 against 0 of 50 is the least that Fisher's test sees
-    assert seen / 400 == pytest.approx(0.8, abs=0.05)
-    assert visible_from(3, 3, 0.05) is None
+        after = [behaviour("ab", 50 - took), behaviour("ac", took)]
+        found = compare_behaviours([behaviour("ab", 50)], after)
+        seen += found.verdict is Change.CHANGED
+    assert seen / 300 == pytest.approx(0.8, abs=0.07)
+
+
+def test_one_run_of_each_task_a_side_can_show_nothing_and_four_can() -> None:
+    assert visible_from([Counts(1, 1)] * 40, 0.05) is None
+    assert visible_from([Counts(3, 3)], 0.05) is None
+    assert visible_from([], 0.05) is None
+    shares = [visible_from([Counts(4, 4)] * tasks, 0.05) or 9.0 for tasks in (2, 10, 40)]
+    assert 1 > shares[0] > shares[1] > shares[2]
+    sides = [{f"{task}": [behaviour(path + str(task), 1)] for task in range(40)} for path in ("a", "b")]
+    found = compare_behaviours(*sides)
+    assert (
+        found.words == "too few runs to say: with 40 and 40 runs in 40 groups no change at all could be seen"
+    )
 
 
 PATHS = st.dictionaries(st.text("ab", max_size=4), st.integers(1, 6), max_size=5)

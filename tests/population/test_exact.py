@@ -183,4 +183,6 @@ def test_thousands_of_lonely_ways_are_nothing_new() -> None:
 def test_new_ways_of_large_samples_are_where_exchanges_would_be() -> None:
     # One way with 8 runs, all of them after: about 1 in 256.
     assert ways_appeared([[row(3000, 2992), row(0, 8)]]).p_value == pytest.approx(2**-8, rel=0.02)
+    assert ways_appeared([[row(500_000, 250_000), row(0, 250_000)]]).p_value < 1e-9
+    assert ways_appeared([[row(3000, 3000)]]).p_value == 1.0
     assert ways_appeared([[row(600, 592), row(0, 8)]]).p_value == pytest.approx(2**-8, rel=0.05)

@@ -94,7 +94,7 @@ def compare_behaviours(
     # What is said of single paths holds only where something is said of all.
     gate = changed and p_value <= alpha
     paths = _path_changes(pooled, counts, alpha, level, min(1.0, 2 * new.p_value), gate)
-    visible = visible_from(tally[0].runs, tally[1].runs, alpha)
+    visible = visible_from(counts.totals, alpha)
     if changed:
         verdict = Change.CHANGED
     else:
@@ -113,7 +113,7 @@ def compare_behaviours(
         success=_success(strata, sides, level),
         left_out=left_out,
         tree=tree,
-        words=_words(verdict, p_value, paths, steps, (tally[0].runs, tally[1].runs), visible, by_steps),
+        words=_words(verdict, p_value, paths, steps, counts.totals, visible, by_steps),
     )
 
 
@@ -377,7 +377,7 @@ def _words(
     p_value: float,
     paths: Sequence[PathChange],
     steps: Sequence[StepChange],
-    runs: tuple[int, int],
+    sizes: Sequence[Counts],
     visible: float | None,
     by_steps: bool,
 ) -> str:
@@ -390,8 +390,11 @@ def _words(
         if not told or not (shown or by_steps):
             told.insert(0, f"runs are spread otherwise over paths ({probability(p_value)})")
         return f"changed: {'; '.join(told)}"
-    sizes = f"{runs[0]:,} and {plural(runs[1], 'run')}"
+    every = _sum(sizes)
+    runs = f"{every.before:,} and {plural(every.after, 'run')}"
+    if len(sizes) > 1:
+        runs += f" in {plural(len(sizes), 'group')}"
     if visible is None:
-        return f"{verdict.value}: of {sizes} no change at all could be seen"
+        return f"{verdict.value}: with {runs} no change at all could be seen"
     seen = f"a new path is seen, in four of five cases, if at least {at_most(visible)} of runs take it"
-    return f"{verdict.value} ({probability(p_value)}): with {sizes} {seen}; nothing smaller"
+    return f"{verdict.value} ({probability(p_value)}): with {runs} {seen}; nothing smaller"

@@ -156,9 +156,9 @@ def ways_appeared(
     strata: Iterable[Table], *, seed: int = 0, permutations: int = PERMUTATIONS
 ) -> Significance:
     """Whether more runs than by chance take ways after that none took before: one-sided, by exchanges as
-    `ways_changed`. In large strata the ways are taken as independent."""
+    `ways_changed`. Of more than 2,000 runs in all the ways are taken as independent."""
     tables = _informing(strata)
-    if max(map(_runs, tables), default=0) > LARGE:
+    if sum(map(_runs, tables)) > LARGE:
         return _appeared_at_large(tables)
     return _exchanged(tables, _new, seed, permutations)
 
@@ -267,38 +267,43 @@ class _Sampler:
 
 
 def _appeared_at_large(tables: Sequence[Table]) -> Significance:
-    """Each way by itself has all its n runs after with probability share^n."""
+    """Each way by itself: how likely all its runs are after, as labels are exchanged in its stratum."""
     observed = sum(row.after for table in tables for row in table if not row.before)
-    if observed * sum(map(len, tables)) > _WORK:
-        return _appeared_as_normal(tables, observed)
+    ways: list[tuple[int, float]] = []
+    for table in tables:
+        runs, after = _runs(table), sum(row.after for row in table)
+        every = _log_choose(runs, after)
+        ways += [
+            (way, math.exp(_log_choose(runs - way, after - way) - every))
+            for way in map(sum, table)
+            if way <= after
+        ]
+    # A large way is never new by chance.
+    ways = [(runs, chance) for runs, chance in ways if chance > _NEVER]
+    reachable = min(observed, sum(runs for runs, _ in ways))
+    if reachable * len(ways) > _WORK:
+        return Significance(_normal_tail(ways, observed), 0.0, exact=False)
     chances = {0: 1.0}
-    for table in tables:
-        share = sum(row.after for row in table) / _runs(table)
-        for row in table:
-            chance = share ** sum(row)
-            if chance < 1e-15:
-                continue
-            grown = {score: p * (1 - chance) for score, p in chances.items()}
-            for score, p in chances.items():
-                # What is beyond the observed is as extreme as it; to tell it apart would cost time.
-                reached = min(score + sum(row), observed)
-                grown[reached] = grown.get(reached, 0.0) + p * chance
-            chances = grown
+    for runs, chance in ways:
+        grown = {score: p * (1 - chance) for score, p in chances.items()}
+        for score, p in chances.items():
+            # What is beyond the observed is as extreme as it; to tell it apart would cost time.
+            reached = min(score + runs, observed)
+            grown[reached] = grown.get(reached, 0.0) + p * chance
+        chances = grown
     p_value = math.fsum(p for score, p in chances.items() if score >= observed)
-    return Significance(min(1.0, p_value), 0.0, exact=False)
+    return Significance(min(1.0, max(_NEVER, p_value)), 0.0, exact=False)
 
 
-def _appeared_as_normal(tables: Sequence[Table], observed: int) -> Significance:
-    """As `_appeared_at_large`, for so many ways that their sum is taken as normal."""
-    mean = spread = 0.0
-    for table in tables:
-        share = sum(row.after for row in table) / _runs(table)
-        for row in table:
-            chance = share ** sum(row)
-            mean += sum(row) * chance
-            spread += sum(row) ** 2 * chance * (1 - chance)
-    z = (observed - 0.5 - mean) / math.sqrt(spread)
-    return Significance(math.erfc(z / math.sqrt(2)) / 2, 0.0, exact=False)
+_NEVER = 1e-15
+"""A chance that is as good as none."""
+
+
+def _normal_tail(ways: Sequence[tuple[int, float]], observed: int) -> float:
+    """The chance of as many new runs, of so many ways that their sum is taken as normal."""
+    mean = math.fsum(runs * chance for runs, chance in ways)
+    spread = math.fsum(runs**2 * chance * (1 - chance) for runs, chance in ways)
+    return math.erfc((observed - 0.5 - mean) / math.sqrt(2 * spread)) / 2
 
 
 def _chi_square(tables: Sequence[Table]) -> Significance:
