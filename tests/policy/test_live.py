@@ -539,3 +539,18 @@ def test_a_replay_from_the_record_alone_raises_it_again(lab: Lab) -> None:
     assert isinstance(result.error, PolicyViolation)
     assert str(result.error) == str(taken.error)
     assert result.verdict == "MATCH"
+
+
+def test_rules_see_values_before_they_are_redacted_and_their_reasons_are_redacted_too(lab: Lab) -> None:
+    def agent() -> Any:
+        return look("bob@evil.com")
+
+    outside = rule("outside", before="params.order.endsWith('@evil.com')", reason="not to bob@evil.com")
+    taken = lab.record(agent, policy=Policy([outside]), redact=["email"])
+    assert isinstance(taken.error, PolicyViolation)
+    assert taken.error.reason.startswith("not to bob@evil.com (")
+    assert done == []
+    [step] = taken.record.steps
+    assert "bob@" not in str(step.params)
+    assert [one.reason.startswith("not to [email] (") for one in taken.record.violations] == [True]
+    assert lab.replay(taken, agent).verdict == "MATCH"
