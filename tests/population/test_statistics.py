@@ -248,6 +248,7 @@ def test_estimates_of_a_known_branching_law_are_where_they_should_be() -> None:
     agreement = math.fsum(share**2 for share in truth.values())
     unseen_within, paths_within, agreements, tars = 0, 0, [], []
     samples = 1500
+    guessed = left = 0.0
     source = random.Random(20)
     for _ in range(samples):
         drawn = REFUND.sample(30, source)
@@ -257,13 +258,18 @@ def test_estimates_of_a_known_branching_law_are_where_they_should_be() -> None:
         tars.append(found.tar.value or 0.0)
         taken = [bytes.fromhex(one.signature).decode() for one in drawn]
         missing = 1 - math.fsum(truth[path] for path in taken)
-        interval = unseen_mass(counts).interval
+        unseen = unseen_mass(counts)
+        interval = unseen.interval
         assert interval is not None
+        guessed += (unseen.value or 0.0) / samples
+        left += missing / samples
         unseen_within += interval.low <= missing + 1e-12 and missing <= interval.high + 1e-12
         share = wilson(sum(one.tally.runs for one in drawn if one.signature == b"lcrm".hex()), 30)
         paths_within += share.low <= truth["lcrm"] <= share.high
     assert math.fsum(agreements) / samples == pytest.approx(agreement, abs=0.005)
     assert math.fsum(tars) / samples == pytest.approx(math.fsum(p**5 for p in truth.values()), abs=0.005)
+    # Good and Turing's is off by what one run more would have found: here by less than this.
+    assert guessed == pytest.approx(left, abs=0.005)
     assert paths_within / samples >= 0.93
     assert unseen_within / samples >= 0.93
 
