@@ -17,6 +17,7 @@ def test_a_golden_is_recorded_and_then_replayed_without_calling_anything(project
     project.tests(KETTLE)
     result = project.run("--isotrace=record", passed=1)
     assert project.goldens() == ["goldens/test_it/test_kettle.golden"]
+    assert not (project.path / ".isotrace").exists()
     result.stdout.fnmatch_lines(["=* golden runs =*", "recorded  goldens/test_it/test_kettle.golden"])
 
     project.change('return {"item": "kettle", "cents": 4990}', 'raise RuntimeError("called")')

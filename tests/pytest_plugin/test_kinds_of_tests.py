@@ -127,7 +127,7 @@ def test_scopes_inside_each_other_are_refused(project):
         "@pytest.mark.isotrace\ndef test_it(golden):\n    with golden('in'):\n        support('a')\n"
     )
     project.run("--isotrace=record", failed=1).stdout.fnmatch_lines(
-        ["a golden's scope can't be inside another golden's", "around it: goldens/test_it/test_it.golden"]
+        ["a golden's scope can't be inside another golden's", "around it: test_it.golden"]
     )
 
 
@@ -227,3 +227,22 @@ def test_what_is_redacted_is_not_in_the_golden_and_matches_all_the_same(project)
     project.run("-k", "not wrong", passed=1)
     project.change("I am", "We are", "test_it.py")
     project.run("-k", "not wrong", failed=1)
+
+
+def test_what_a_test_does_to_clock_and_folder_is_its_own(project):
+    project.tests(
+        "import datetime, time_machine\n\n"
+        "@isotrace.agent('clocked')\ndef clocked():\n"
+        "    return [str(datetime.date.today()), chat([{'role': 'user'}])]\n\n"
+        "@pytest.mark.isotrace\n@time_machine.travel('2020-01-01')\ndef test_around():\n"
+        "    assert clocked()[0] == '2020-01-01'\n\n"
+        "@time_machine.travel('2021-01-01')\ndef test_fixture(golden):\n"
+        "    assert golden.check(clocked)[0] == '2021-01-01'\n\n"
+        "@pytest.mark.isotrace\ndef test_folder(monkeypatch, tmp_path):\n"
+        "    monkeypatch.chdir(tmp_path)\n    support('a')\n"
+    )
+    project.run("--isotrace=record", passed=3)
+    project.run(passed=3)
+    project.change("one short", "one")
+    result = project.run("-k", "folder", failed=1)
+    result.stdout.fnmatch_lines(["golden  goldens/test_it/test_folder.golden"])

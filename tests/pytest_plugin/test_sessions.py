@@ -208,3 +208,16 @@ def test_importing_the_plugin_costs_next_to_nothing():
     )
     out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert out.split() == ["isotrace", "isotrace.pytest_plugin", "isotrace.pytest_plugin.session"]
+
+
+def test_goldens_of_isotrace_check_may_stand_beside(two):
+    (two.path / "goldens/test_it/test_gone.golden").unlink()
+    data = (two.path / "goldens/test_it/test_a.golden").read_bytes()
+    for name in ("refund.golden", "agents/refund.golden"):
+        path = two.path / "goldens" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(data)
+    assert two.run(passed=4).ret == 0
+    # With a test's own file beside it, a folder is one of tests.
+    two.tests("@pytest.mark.isotrace(file='mine')\ndef test_mine():\n    support('a')\n", "test_mine.py")
+    assert unused(two.run("--isotrace=record", passed=5)) == ["goldens/refund.golden"]

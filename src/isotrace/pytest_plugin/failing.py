@@ -14,7 +14,7 @@ from _pytest._code.code import ReprFileLocation, TerminalRepr
 from _pytest.outcomes import Failed
 
 from isotrace.compare import Code
-from isotrace.errors import ImportFormatError, IsotraceError, UncontrolledSourceError
+from isotrace.errors import IsotraceError, UncontrolledSourceError
 from isotrace.models import TraceRecord
 from isotrace.replay import ReplayResult
 
@@ -69,7 +69,7 @@ class Failing(Failed):
         return cls("no golden run is on record for this test", path, more=more, advice=advice)
 
     @classmethod
-    def unreadable(cls, path: Path, error: ImportFormatError) -> Failing:
+    def unreadable(cls, path: Path, error: IsotraceError) -> Failing:
         """The golden file is none, or damaged."""
         advice = (("restore the file, or record it anew:", _RECORD),)
         return cls("INVALID_RECORD  the golden file can't be read", path, more=(str(error),), advice=advice)
@@ -82,7 +82,7 @@ class Failing(Failed):
     @classmethod
     def nested(cls, path: Path, around: Path) -> Failing:
         """A scope inside another one."""
-        more = (f"around it: {shown(around)}",)
+        more = (f"around it: {around.name}",)
         return cls("a golden's scope can't be inside another golden's", path, more=more)
 
     @classmethod
@@ -106,8 +106,8 @@ class Failing(Failed):
 
     # --- told ---------------------------------------------------------------------------
 
-    def show(self, console: Console, node: str) -> None:
-        """Draws the failure; `node` names the test on a command line."""
+    def show(self, console: Console, node: str, root: Path) -> None:
+        """Draws the failure; `node` names the test on a command line in the folder `root`."""
         from rich.text import Text  # noqa: PLC0415  # rich is loaded when something is drawn
 
         from isotrace.report.safe import visible  # noqa: PLC0415
@@ -120,17 +120,17 @@ class Failing(Failed):
             for index, line in enumerate((self.line, *self.more)):
                 say(console, Text(visible(line), "bold red" if not index else ""))
         console.print()
-        say(console, Text.assemble(("golden  ", "bold"), visible(shown(self.path))))
+        say(console, Text.assemble(("golden  ", "bold"), visible(shown(self.path, root))))
         width = max((len(what) for what, _ in self.advice), default=0)
         for what, command in self.advice:
-            filled = command.format(node=node, golden=_quoted(shown(self.path)))
+            filled = command.format(node=node, golden=_quoted(shown(self.path, root)))
             console.print(Text(f"  {what:<{width}}  {filled}", "dim"), soft_wrap=True)
         if self.own is not None:
             console.print()
             console.print(Text("The test failed by itself too, after it:", "bold"))
             for line in traceback.format_exception_only(self.own)[-1].splitlines()[:_OWN_LINES]:
                 say(console, Text(f"  {visible(line)}", "red"))
-            if place := _place(self.own):
+            if place := _place(self.own, root):
                 say(console, Text(f"  {place}", "dim"))
 
 
@@ -148,19 +148,16 @@ def _quoted(text: str) -> str:
     return shlex.quote(text)
 
 
-def _place(error: BaseException) -> str | None:
+def _place(error: BaseException, root: Path) -> str | None:
     """Where the test's own line stands that failed."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if not Path(frame.filename).is_relative_to(_HERE)]
-    return f"{shown(Path(own[-1].filename))}:{own[-1].lineno}" if own else None
+    return f"{shown(Path(own[-1].filename), root)}:{own[-1].lineno}" if own else None
 
 
-def shown(path: Path) -> str:
-    """A path as it is typed from the current folder."""
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except (ValueError, OSError):
-        return str(path)
+def shown(path: Path, root: Path) -> str:
+    """A path as it is typed in a folder."""
+    return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
 
 
 class Told(TerminalRepr):
@@ -190,9 +187,13 @@ class Told(TerminalRepr):
         return cls(data["plain"], data["coloured"], ReprFileLocation(*data["crash"]))
 
 
-def told(failing: Failing, *, node: str, width: int, file: str, line: int) -> Told:
+def told(failing: Failing, *, node: str, root: Path, width: int, file: str, line: int) -> Told:
     """The failure of a test, drawn for this width."""
-    drawn = [_drawn(lambda console: failing.show(console, node), width, colour) for colour in (False, True)]
+
+    def show(console: Console) -> None:
+        failing.show(console, node, root)
+
+    drawn = [_drawn(show, width, colour) for colour in (False, True)]
     return Told(drawn[0], drawn[1], ReprFileLocation(file, line, failing.line))
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 from isotrace.clock import SYSTEM
 from isotrace.compare import Level, Rules, Verdict, diff_traces
 from isotrace.compare.codes import Code
-from isotrace.errors import ImportFormatError, IsotraceError, UsageError
+from isotrace.errors import ImportFormatError, IsotraceError, RecordError, UsageError
 from isotrace.ledger import Ledger
 from isotrace.operations.goldens import candidate_of, read_golden, same_behaviour, write_golden
 from isotrace.pytest_plugin.failing import Failing, own_outcome
@@ -125,7 +125,7 @@ class Scope:
     def _checked(self, make: Callable[[], Any]) -> Any:
         try:
             return make()
-        except ImportFormatError as error:
+        except (ImportFormatError, RecordError) as error:
             raise Failing.unreadable(self.path, error) from None
         except IsotraceError as error:
             raise Failing.of_error(self.path, error) from None

@@ -130,6 +130,7 @@ class GoldenSession:
         shown = told(
             failing,
             node=node_argument(item),
+            root=item.config.invocation_params.dir,
             width=self.width,
             file=file,
             line=(line or 0) + 1,
@@ -241,8 +242,8 @@ class GoldenSession:
         """Whether a golden of no test file was meant for one: `isotrace check` may use the folder, too."""
         if path.parent.parent == folder and self._is_test_file(f"{path.parent.name}.py"):
             return True
-        beside = f"{path.parent}{os.sep}".casefold()
-        return any(other.startswith(beside) for other in self.claims)
+        beside = str(path.parent).casefold()
+        return any(str(Path(other).parent) == beside for other in self.claims)
 
     def _of_a_test_that_did_not_pass(self, path: Path, owner: str | None) -> bool:
         """Whether a golden is of a test that was skipped, or failed before it came to it."""
