@@ -221,3 +221,18 @@ def test_goldens_of_isotrace_check_may_stand_beside(two):
     # With a test's own file beside it, a folder is one of tests.
     two.tests("@pytest.mark.isotrace(file='mine')\ndef test_mine():\n    support('a')\n", "test_mine.py")
     assert unused(two.run("--isotrace=record", passed=5)) == ["goldens/refund.golden"]
+
+
+def test_extend_executes_nothing_that_the_golden_has_not_in_its_middle(project):
+    project.agent(
+        "import asyncio, isotrace\n\n"
+        "@isotrace.skill\ndef book(what: str) -> str:\n    print('called', what)\n    return what\n\n"
+        "async def part():\n    book('a')\n\n"
+        "@isotrace.agent('trip')\nasync def support():\n    await asyncio.gather(part())\n    book('b')\n"
+    )
+    project.tests("import asyncio\n\n@pytest.mark.isotrace\ndef test_it():\n    asyncio.run(support())\n")
+    project.run("--isotrace=record", passed=1)
+    project.change("    book('a')", "    book('a')\n    book('more')")
+    result = project.run("--isotrace=extend", "-s", failed=1)
+    result.stdout.fnmatch_lines(["DIVERGED  EXTRA_STEP at step 1*"])
+    assert "called more" not in result.stdout.str()
