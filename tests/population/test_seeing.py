@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -47,31 +48,49 @@ def _calls(draw: st.DrawFn) -> Call:
     )
 
 
+_FIELDS = (
+    "params",
+    "outcome",
+    "kind",
+    "code",
+    "category",
+    "status",
+    "retry_count",
+    "finished",
+    "chunks",
+    "skill",
+)
+
+
 @st.composite
 def _pairs(draw: st.DrawFn) -> tuple[TraceRecord, TraceRecord]:
-    """Two runs that have most of their steps in common."""
+    """Two runs that are equal but for a step more, one field of a step, or how they begin or end."""
     common: list[Call] = draw(st.lists(_calls(), max_size=3))
     runs: list[TraceRecord] = []
+    ends = draw(st.sampled_from(["equal", "equal", "result", "input", "status"]))
     for name in "ab":
         steps = list(common)
-        change: str = draw(st.sampled_from(["none", "more", "other"]))
+        change: str = draw(st.sampled_from(["none", "more", "field", "field", "field"]))
         if change == "more":
             steps.insert(draw(st.integers(0, len(steps))), draw(_calls()))
-        elif steps and change == "other":
-            steps[draw(st.integers(0, len(steps) - 1))] = draw(_calls())
+        elif steps and change == "field":
+            at = draw(st.integers(0, len(steps) - 1))
+            other, field = draw(_calls()), draw(st.sampled_from(_FIELDS))
+            if (steps[at].status, steps[at].chunks) == (other.status, other.chunks) or field == "chunks":
+                steps[at] = replace(steps[at], **{field: getattr(other, field)})
         runs.append(
             make_run(
                 name,
                 steps=steps,
-                input=draw(st.sampled_from([{"id": 1}, {"id": 2}])),
-                result=draw(st.sampled_from(["a", "A", {"id": 1}])),
-                status=draw(st.sampled_from(["completed", "completed", "failed"])),
+                input=draw(st.sampled_from([{"id": 1}, {"id": 2}])) if ends == "input" else None,
+                result=draw(st.sampled_from(["a", "A", {"id": 1}])) if ends == "result" else "a",
+                status=draw(st.sampled_from(["completed", "failed"])) if ends == "status" else "completed",
             ).ledger.record()
         )
     return runs[0], runs[1]
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=400)
 @given(_pairs(), st.sampled_from(list(Level)), _RULES, st.sampled_from([(), ("tool",), ("llm", "tool")]))
 def test_equal_keys_are_parity_and_parity_is_equal_keys(
     pair: tuple[TraceRecord, TraceRecord], level: Level, rules: Rules, kinds: tuple[str, ...]
@@ -84,6 +103,39 @@ def test_equal_keys_are_parity_and_parity_is_equal_keys(
         return
     equal = [step.key for step in one] == [step.key for step in other]
     assert equal == parity.is_parity
+
+
+_CALL = Call("s", {"v": 1}, {"w": 1})
+_FAILED = Call("s", {"v": 1}, None, status="failure", category="TRANSIENT", code="E", error="x")
+_STREAMED = Call("s", {"v": 1}, chunks=("a", "b"))
+_CHANGED: list[tuple[Call, dict[str, Any], set[str]]] = [
+    (_CALL, {}, set()),
+    (_CALL, {"skill": "t"}, {"exact", "decisions", "skeleton"}),
+    (_CALL, {"params": {"v": 2}}, {"exact", "decisions"}),
+    (_CALL, {"retry_count": 1}, {"exact", "decisions"}),
+    (_CALL, {"outcome": {"w": 2}}, {"exact"}),
+    (_CALL, {"outcome": None}, {"exact"}),
+    (_CALL, {"kind": "llm"}, set()),
+    (_CALL, {"cost_cents": 3.0, "duration_ms": 7.0}, set()),
+    (_FAILED, {"code": "F"}, {"exact", "decisions"}),
+    (_FAILED, {"category": "PERMANENT"}, {"exact", "decisions"}),
+    (_FAILED, {"error": "y"}, set()),
+    (_STREAMED, {"chunks": ("ab",)}, set()),
+    (_STREAMED, {"chunks": ("a", "c")}, {"exact"}),
+]
+
+
+@pytest.mark.parametrize("level", [level.value for level in Level])
+@pytest.mark.parametrize(("call", "changed", "telling"), _CHANGED, ids=lambda value: str(value)[:40])
+def test_each_field_of_a_step_counts_at_its_levels_as_in_a_diff(
+    call: Call, changed: dict[str, Any], telling: set[str], level: str
+) -> None:
+    steps = (call, replace(call, **changed))
+    one, other = (make_run("r", steps=[step], result=1).ledger.record() for step in steps)
+    keys = [seeing.seen(record, level=Level(level)) for record in (one, other)]
+    same = [[step.key for step in found if not isinstance(step, str)] for found in keys]
+    assert (same[0] != same[1]) == (level in telling)
+    assert diff_traces(one, other, level=level).parity.is_parity == (level not in telling)
 
 
 def _record(**more: Any) -> TraceRecord:

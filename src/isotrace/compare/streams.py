@@ -46,6 +46,30 @@ def stream_difference(original: TraceStep, replay: TraceStep) -> StreamDifferenc
     return None
 
 
+def content_of(step: TraceStep) -> Any:
+    """What came back, a stream's content in one piece where its pieces can be joined: equal for two steps of
+    which `stream_difference` would say no more than that the same content came in other chunks."""
+    chunks = stream_chunks(step)
+    if chunks is None or _assembled(step):
+        return step.outcome_data
+    begun = isinstance(chunks[0], dict) and chunks[0].keys() == {"status"} if chunks else False
+    head, rest = (chunks[:1], chunks[1:]) if begun else ([], chunks)
+    joined = _joined(rest)
+    if isinstance(joined, bytes):
+        rest = [{"$iso:bytes": base64.b64encode(joined).decode()}]
+    elif isinstance(joined, str):
+        rest = [joined]
+    return {**(step.outcome_data or {}), "chunks": [*head, *rest]}
+
+
+def ending_of(step: TraceStep) -> list[str]:
+    """How a stream ended that did not come to its end; empty for any other step."""
+    if stream_chunks(step) is None:
+        return []
+    mark = _PARTIAL if _assembled(step) else _CLOSED_EARLY
+    return [mark] if _marked(step, mark) else []
+
+
 def _answers_differ(
     original: TraceStep, replay: TraceStep, before: list[Any], after: list[Any]
 ) -> StreamDifference | None:

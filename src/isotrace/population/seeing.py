@@ -4,7 +4,8 @@ Two runs have equal keys if, and only if, `compare.diff_traces` says parity of t
 both leave something open in the same way: a step that never ended, an object that is known by its type.
 
 What it calls equal is no equivalence in two places, and equal here only where both sides say the same: at
-level `exact`, an input or a stream's chunks that just one of the two runs recorded. Tolerances are refused:
+level `exact`, an input that just one of the two runs recorded, and an answer that came as a stream in one
+of them only, or was cut off in one of them. Tolerances are refused:
 1.0 and 1.1 may be equal, and 1.1 and 1.2, but not 1.0 and 1.2.
 """
 
@@ -17,6 +18,7 @@ from isotrace import hashing
 from isotrace.compare.fitting import fitted
 from isotrace.compare.rules import Lens, Level, Rules
 from isotrace.compare.steps import attempts_of
+from isotrace.compare.streams import content_of, ending_of
 from isotrace.compare.views import kind_of, view_of
 from isotrace.compare.whole import check_record, inputs_of, plain_values, results_of
 from isotrace.errors import LimitError, UsageError
@@ -32,8 +34,6 @@ NOTHING: Final = "without a compared step"
 ERASED: Final = "with erased steps"
 NO_RESULT: Final = "without a recorded result"
 BROKEN: Final = "that contradict themselves"
-
-_MARKS = ("closed_early", "partial")
 
 
 def check_rules(rules: Rules) -> None:
@@ -106,16 +106,16 @@ def _seen(
 
 def _exact(digest: bytes, step: TraceStep, lens: Lens | None) -> bytes | None:
     """The key of a step whose outcome counts too; None where it is erased."""
-    outcome: Any = step.outcome_data
-    chunks = stream_chunks(step)
-    if isinstance(outcome, Erased) or any(isinstance(chunk, Erased) for chunk in chunks or ()):
+    if isinstance(step.outcome_data, Erased) or any(
+        isinstance(chunk, Erased) for chunk in stream_chunks(step) or ()
+    ):
         return None
-    marks = [mark for mark in _MARKS if step.context and mark in step.context.marks]
+    content = content_of(step)
     return _digest(
         [
             digest.hex(),
-            None if outcome is None else [_under(strip_volatile(outcome), lens)],
-            None if chunks is None else [strip_volatile(list(chunks)), marks],
+            None if content is None else [_under(strip_volatile(content), lens)],
+            ending_of(step),
             attempts_of(step),
         ]
     )

@@ -213,7 +213,8 @@ def _print_group(console: Console, found: Behaviours, group: Group) -> None:
     for number, step in enumerate(group.branching[:_SHOWN]):
         _print_branching(console, number + 1, step, group.params_at(number))
     if len(group.branching) > _SHOWN:
-        say(console, Text(f"  and at {len(group.branching) - _SHOWN:,} more steps", style="dim"))
+        left = len(group.branching) - _SHOWN
+        say(console, Text(f"  and at {left:,} more step{'' if left == 1 else 's'}", style="dim"))
 
 
 def _print_tree(console: Console, tree: Tree, numbered: Mapping[int, str]) -> None:
