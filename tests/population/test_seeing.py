@@ -114,6 +114,7 @@ _CHANGED: list[tuple[Call, dict[str, Any], set[str]]] = [
     (_CALL, {"params": {"v": 2}}, {"exact", "decisions"}),
     (_CALL, {"retry_count": 1}, {"exact", "decisions"}),
     (_CALL, {"outcome": {"w": 2}}, {"exact"}),
+    (_CALL, {"outcome": {"w": True}}, {"exact"}),
     (_CALL, {"outcome": None}, {"exact"}),
     (_CALL, {"kind": "llm"}, set()),
     (_CALL, {"cost_cents": 3.0, "duration_ms": 7.0}, set()),

@@ -270,6 +270,5 @@ def _outcome_data(pair: StepPair, lens: Lens | None) -> Iterator[Divergence]:
 def _outcome_changes(before: Any, after: Any, lens: Lens | None) -> list[Change]:
     if before is None or after is None:
         return [] if before is after else [Change("", before, after)]
-    if before == after:
-        return []
+    # Not `before == after`: to Python 1 and True are equal.
     return changes_between(strip_volatile(before), strip_volatile(after), lens)
