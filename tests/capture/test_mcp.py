@@ -257,10 +257,12 @@ def test_the_same_tool_of_another_server_is_another_call(
     taken = assert_replays_alone(lab, shops[0], agent)
     servers = [step.params["mcp.server"] for step in taken.record.steps if step.skill_name == "price"]
     assert servers == ([*names] if names[0] != names[1] else ["a", "a#2"])
-    asked[:] = [1, 0]
+    asked[:] = [0, 0]
     first = lab.replay(taken, agent).divergences[0]
     assert first.code == "PARAMS_CHANGED"
     assert list(first.pointers) == ["/mcp.server"]
+    asked[:] = [1, 0]
+    assert lab.replay(taken, agent).divergences[0].code == "REORDERED"
 
 
 # --- several at once ------------------------------------------------------------------------

@@ -212,6 +212,21 @@ def test_a_step_that_is_left_out_is_missing_whatever_follows_it(lab: Lab) -> Non
         assert (result.receipt.served, result.receipt.executed) == (served, 0)
 
 
+def test_a_call_that_asks_what_a_later_one_asks_is_another_where_the_rest_stays_in_place(lab: Lab) -> None:
+    names = ["a", "b", "c", "d"]
+
+    async def agent() -> None:
+        for name in names:
+            await fetch(name)
+
+    taken = lab.record(agent)
+    for asked, index in ((["b", "b", "c", "d"], 0), (["a", "c", "c", "d"], 1)):
+        names = asked
+        one = only(lab.replay(taken, agent))
+        assert place(one) == ("PARAMS_CHANGED", index, (index,), ["/what"])
+        assert asked[index] in str(one.actual)
+
+
 def test_more_or_fewer_tasks_before_a_step_do_not_hide_what_changed_in_it(lab: Lab) -> None:
     tasks, asked = 3, "shoes"
 

@@ -43,7 +43,8 @@ class Matcher:
     A call that is exactly a later step of its branch came too early, or those before that are left out: only
     the code can tell, by what it asks for next. With `looks_ahead` it is served that step, and those behind
     it, as long as it asks for just these; `passed_over` are the steps before, of which the first is the
-    divergence.
+    divergence. Where the calls behind it turn out to be those of their own places, nothing was left out:
+    that one call was another.
     """
 
     def __init__(
@@ -56,6 +57,8 @@ class Matcher:
         self._looks_ahead = looks_ahead
         self._twin: RecordedStep | None = None
         self._last: RecordedStep | None = None
+        self._instead: Divergence | None = None
+        self._in_place = True
         self._record = record
         self._minted = minted
         self._stop = stop
@@ -75,7 +78,7 @@ class Matcher:
         lineage = (*branch.path, branch.next_step())
         data = self.asked(spec, args, kwargs)
         if self._last is not None and lineage[:-1] == self._last.lineage[:-1]:
-            step = self._behind(spec, self._last, data)
+            step = self._behind(spec, self._last, lineage, data)
         elif self._record.is_partial:
             with self._lock:
                 step = self.find(spec, self._in_order(spec, branch, data), data)
@@ -197,15 +200,17 @@ class Matcher:
     def _other_skill(self, spec: SkillSpec, step: RecordedStep, data: bytes) -> RecordedStep:
         params = self._asked(spec, data)
         twin = self._same_elsewhere(spec, params, step)
-        if twin is not None and self._pass_over(step, twin):
-            return twin
         where, lineage = step.index, step.lineage
         if step.kind != spec.kind:
-            self._stop(findings.kind_changed(where, lineage, step.kind, spec.kind))
-        if twin is not None:
-            self._stop(_reordered(step, twin))
-        nearest = self._nearest(spec, params)
-        return self._stop(findings.skill_changed(where, lineage, step.skill_name, spec.name, nearest=nearest))
+            changed = findings.kind_changed(where, lineage, step.kind, spec.kind)
+        else:
+            nearest = self._nearest(spec, params)
+            changed = findings.skill_changed(where, lineage, step.skill_name, spec.name, nearest=nearest)
+        if twin is None:
+            self._stop(changed)
+        if self._pass_over(step, twin, changed):
+            return twin
+        return self._stop(changed if step.kind != spec.kind else _reordered(step, twin))
 
     def _other_params(self, spec: SkillSpec, step: RecordedStep, live: Any) -> RecordedStep:
         self.stopped_at = LiveStep(spec, live)
@@ -213,25 +218,27 @@ class Matcher:
             # Between two records this is a warning; here the code can't go on.
             changed = findings.schedule_changed(step.index, step.lineage, *self._drift)
             self._stop(replace(changed, severity=Severity.ERROR))
+        changed = findings.params_changed(step.index, step.lineage, step.params, live)
         twin = self._same_elsewhere(spec, live, step) if self._looks_ahead else None
-        if twin is not None and self._pass_over(step, twin):
+        if twin is not None and self._pass_over(step, twin, changed):
             return twin
-        return self._stop(findings.params_changed(step.index, step.lineage, step.params, live))
+        return self._stop(changed)
 
     # --- a step too early -----------------------------------------------------------------
 
-    def _pass_over(self, here: RecordedStep, twin: RecordedStep) -> bool:
+    def _pass_over(self, here: RecordedStep, twin: RecordedStep, changed: Divergence) -> bool:
         """Takes a call at the place of `here` for the later step that it is, if all between them are
-        steps of the same branch; whether it did."""
+        steps of the same branch; whether it did. `changed`: what it is if it stands at its own place."""
         between = self._record.ordered[here.index : twin.index]
         if not self._looks_ahead or any(step.lineage[:-1] != here.lineage[:-1] for step in between):
             return False
         self._twin = self._last = twin
+        self._instead = changed
         self.passed_over, self.stopped_at = between, None
         self.matched.append(twin)
         return True
 
-    def _behind(self, spec: SkillSpec, last: RecordedStep, data: bytes) -> RecordedStep:
+    def _behind(self, spec: SkillSpec, last: RecordedStep, lineage: Lineage, data: bytes) -> RecordedStep:
         """What the code asks for behind a step that came too early: what followed that on record, or the
         end of the replay."""
         params = self._asked(spec, data)
@@ -242,9 +249,11 @@ class Matcher:
         if any(map(is_asked, self.passed_over)):
             assert self._twin is not None
             self._stop(_reordered(self.passed_over[0], self._twin))
+        place = self._record.steps.get(lineage)
+        self._in_place = self._in_place and place is not None and is_asked(place)
         following = self._record.ordered[last.index + 1 : last.index + 2]
         if not following or following[0].lineage[:-1] != last.lineage[:-1] or not is_asked(following[0]):
-            self._stop(self._left_out())
+            self._stop(self._left_out() if self._instead is None or not self._in_place else self._instead)
         self._last, self.stopped_at = following[0], None
         self.matched.append(following[0])
         return following[0]
@@ -257,7 +266,8 @@ class Matcher:
 
     def standing(self, divergence: Divergence) -> Divergence:
         """The first divergence, where this one follows from it."""
-        follows = self._twin is not None and divergence.code is not Code.REORDERED
+        itself = divergence.code is Code.REORDERED or divergence is self._instead
+        follows = self._twin is not None and not itself
         return self._left_out() if follows else divergence
 
     # --- what comes closest ---------------------------------------------------------------
