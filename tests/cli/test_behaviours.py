@@ -224,7 +224,7 @@ LOOKS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("look", LOOKS, ids=str)
+@pytest.mark.parametrize("look", LOOKS, ids=lambda look: "+".join(sorted(look)) or "plain")
 @pytest.mark.parametrize("by", [None, "task", "status"])
 def test_stored_runs_and_records_are_one_result_however_they_are_looked_at(
     runs: None, isotrace: Callable[..., Any], store_url: str, look: dict[str, Any], by: str | None
