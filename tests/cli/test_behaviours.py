@@ -88,7 +88,7 @@ def test_groups_by_task_and_kind(isotrace: Callable[..., Any], runs: None) -> No
         "left_out": {
             "without task": 1,
             "without a compared step": 1,
-            "in groups of another size": 1,
+            "alone in a group": 1,
         },
     }
 
@@ -126,14 +126,21 @@ def test_table_for_people(isotrace: Callable[..., Any], runs: None) -> None:
         "  paths in a group: 1 (1 group), 2 (2 groups)\n"
         "  first divergence at step: 1 (2 groups); median 1\n"
         "  TAR@2: all of 2 runs took the same path with probability 44 % (mean over 3 groups)\n"
-        "  runs left out: 1 without task, 1 without a compared step, 1 in groups of another size\n"
+        "  runs left out: 1 without task, 1 without a compared step, 1 alone in a group\n"
     )
 
 
-def test_nothing_to_group_says_so(isotrace: Callable[..., Any]) -> None:
-    said = isotrace("behaviours", "--by", "nothing")
-    assert said.code == 0
-    assert said.out.startswith("no group of two or more runs to compare\n")
+def test_nothing_to_group_says_why(isotrace: Callable[..., Any], runs: None) -> None:
+    for words, why in (
+        (["agent=nobody"], "no run fits the query: nothing to compare\n"),
+        (["task=13", "--limit", "1"], "no group of two or more runs to compare\n  runs left out: 1 alone\n"),
+        (
+            ["--by", "nothing"],
+            "no group of two or more runs to compare\n  runs left out: 10 without nothing\n",
+        ),
+    ):
+        said = isotrace("behaviours", *words)
+        assert (said.code, said.out) == (0, why)
 
 
 def test_records_and_names_give_what_the_store_gives(runs: None, store_url: str) -> None:
@@ -324,6 +331,21 @@ def test_before_and_after_name_the_path_and_the_step_that_changed(
     assert drawn.out.startswith("changed: the path get_order → ")
     assert "get_order → check → refund  18 (90 %)   5 (25 %)  less  <0.001" in drawn.out
     assert "Which step moved\n  1. at step 1: 15 of 20 go on with refund after, 2 of 20 before" in drawn.out
+
+
+def test_paths_that_read_alike_come_with_the_command_that_tells_them_apart(
+    put: Callable[..., None], build: Callable[..., Any], isotrace: Callable[..., Any], two_prompts: None
+) -> None:
+    words = ("behaviours", "--before", "prompt=old", "--after", "prompt=new")
+    assert "read alike" not in isotrace(*words, columns=120).out
+    other = build("f" * 32, metadata={"prompt": "new", "on": 0, "reward": 1})
+    for skill in ("get_order", "refund"):
+        other.step(skill, {"order": 8})
+    put(other.sealed())
+    said = isotrace(*words, columns=120).out
+    (hint,) = [line for line in said.splitlines() if "read alike" in line]
+    pair = hint.rpartition("isotrace diff ")[2].split()
+    assert sorted(pair) == ["000000000000", "ffffffffffff"]
 
 
 def test_before_and_after_of_runs_of_one_prompt_show_no_change(

@@ -295,6 +295,7 @@ def test_the_worst_of_all_is_the_exit_code_and_all_are_told(project):
     assert (one["golden"], one["verdict"], one["reason"]) == ("goldens/a.golden", "MATCH", None)
     assert two["replay"]["divergences"][0]["code"] == "PARAMS_CHANGED"
     assert three["verdict"] == "INVALID_RECORD"
+    assert "\nINVALID_RECORD goldens/c.golden\n" in project.isotrace("check", "goldens").out
     assert re.match(r"a merge left its marks \(goldens/c\.golden:\d+\)", three["reason"])
 
 

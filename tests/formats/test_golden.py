@@ -380,6 +380,24 @@ def test_each_error_names_the_line_and_what_is_wrong(old, new, below, message):
     assert raised.value.where == f"f.golden:{line}"
 
 
+@pytest.mark.parametrize("style", ["merge", "diff3"])
+def test_an_open_merge_conflict_is_named_with_its_line(style):
+    lines = golden_text(ledger_of(*step([0], asked("You are kind."), {"total": 20}))).split("\n")
+    at = next(at for at, line in enumerate(lines) if "You are kind." in line)
+    base = ["||||||| base", lines[at]] if style == "diff3" else []
+    ours = ["<<<<<<< HEAD", lines[at], *base, "=======", lines[at].replace("kind", "calm"), ">>>>>>> branch"]
+    with pytest.raises(ImportFormatError, match=r"a merge left its marks.*resolve the conflict") as raised:
+        read("\n".join([*lines[:at], *ours, *lines[at + 1 :]]))
+    assert raised.value.where == f"f.golden:{at + 1}"
+
+
+def test_merge_marks_in_a_recorded_text_are_a_text():
+    text = golden_text(
+        ledger_of(*step([0], asked("<<<<<<< HEAD\na\n=======\nb\n>>>>>>> branch"), {"total": 20}))
+    )
+    assert golden_text(read(text)) == text
+
+
 def test_a_newer_version_is_told_apart():
     with pytest.raises(ImportFormatError) as raised:
         read("isotrace golden 2 iso1\n")

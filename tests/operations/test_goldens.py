@@ -116,7 +116,7 @@ def test_what_is_no_golden_is_said(tmp_path):
     for path, message in (
         ("empty", r"no \.golden file in the folder"),
         ("none.golden", "there is no such golden file"),
-        ("none", "not named as a golden file"),
+        ("none", "there is no such file or folder"),
         ("notes.txt", "not named as a golden file"),
     ):
         with pytest.raises(UsageError, match=message):

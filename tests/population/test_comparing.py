@@ -72,7 +72,14 @@ def test_equal_sets_show_no_change_and_few_runs_say_so() -> None:
     assert "with 10 and 10 runs a new path is seen, in four of five cases, if at least 59 %" in found.words
     none = compare_behaviours([behaviour("ab", 2)], [behaviour("ac", 2)])
     assert none.words == "too few runs to say: with 2 and 2 runs no change at all could be seen"
-    assert compare_behaviours([], []).verdict is Change.TOO_FEW
+    for before, after, missing in (
+        ([], [], "before and none after"),
+        ([], many, "before"),
+        (many, {}, "after"),
+    ):
+        nothing = compare_behaviours(before, after)
+        assert nothing.verdict is Change.TOO_FEW
+        assert nothing.words == f"too few runs to say: there are no runs {missing}"
 
 
 def test_three_runs_a_side_can_change_nothing_and_five_can() -> None:

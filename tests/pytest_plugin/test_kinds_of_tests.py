@@ -148,7 +148,8 @@ def test_a_golden_may_be_a_file_of_a_name(project):
         "unknown argument of @pytest.mark.isotrace; expected name, file, level, ignore, normalize,",
         "unknown level; expected exact, decisions, skeleton, outcome; got close",
     ):
-        assert sentence in text
+        assert text.count(sentence) in (1, 2)  # the failure; the summary has its beginning
+    assert "During handling" not in text
 
 
 def test_rules_let_pass_what_they_name(project):

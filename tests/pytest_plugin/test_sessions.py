@@ -42,7 +42,7 @@ def test_a_golden_that_no_test_uses_fails_the_session(two):
     result.stdout.fnmatch_lines(
         [
             "=* golden runs =*",
-            "goldens/test_it/test_gone.golden is a golden that no test uses: delete it, or bring its*",
+            "goldens/test_it/test_gone.golden is a golden that no test uses: delete it, bring its test*",
         ]
     )
     (two.path / "goldens/test_it/test_gone.golden").unlink()

@@ -99,3 +99,29 @@ def test_a_redactor_of_an_installed_package_is_found_by_its_name(
         Redaction(["nobody"], Config(), None)
     with pytest.raises(UsageError, match="lower-case letters"):
         Redaction(["odd"], Config(), None)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("isotrace.toml", '[redcat]\nuse = ["secrets"]\n'),
+        ("isotrace.toml", '[redaction]\nuse = ["secrets"]\n'),
+        ("isotrace.toml", '[entries]\na = "a.py"\n[Redcat.keys]\nlogin = "pin"\n'),
+        ("pyproject.toml", '[tool.isotrace.redcat]\nuse = ["secrets"]\n'),
+    ],
+)
+def test_a_table_whose_name_is_a_slip_is_an_error_and_not_a_project_without_redactors(
+    tmp_path: Path, name: str, text: str
+) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UsageError, match=r"no such table.*expected entries, redact; got \w*edc?a"):
+        project_config(str(tmp_path))
+
+
+def test_entries_alone_say_nothing_of_redaction(tmp_path: Path) -> None:
+    (tmp_path / "isotrace.toml").write_text('[redact]\nuse = ["email"]\n')
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    (inner / "isotrace.toml").write_text('[entries]\na = "a.py"\n')
+    (inner / "pyproject.toml").write_text('[tool.isotrace.entries]\na = "a.py"\n')
+    assert project_config(str(inner)).use == ("email",)

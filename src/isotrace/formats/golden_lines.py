@@ -33,6 +33,7 @@ _PIECE: Final = re.compile(
 _ITEM: Final = re.compile(r"\s+(?:(?P<seq>[0-9]{1,9})\.)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<is>=|:\s+)")
 _BLANKS: Final = re.compile(r"\s*")
 _ERASED: Final = re.compile(r"<erased ([0-9a-f]{64})>")
+_MERGE_MARKS: Final = ("<<<<<<<", "|||||||", "=======", ">>>>>>>")
 _WORD: Final = re.compile(r"[A-Za-z_]+")
 _HEADER: Final = re.compile(rf"{HEAD}([0-9]{{1,9}}) (\S+)")
 SHOWN: Final = 80
@@ -95,13 +96,23 @@ class Item:
 
 
 def lines_of(data: bytes, fail: Fail) -> list[str]:
-    """The lines without their ends. Raises `ImportFormatError` for what is not UTF-8."""
+    """The lines without their ends. Raises `ImportFormatError` for what is not UTF-8, and for the marks of
+    a merge, wherever they stand: they would cut a value in two, and be told as what is left of it."""
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise fail("the file is not UTF-8", line, got=repr(data[error.start : error.start + 4])) from None
-    return [line.removesuffix("\r") for line in text.split("\n")]
+    lines = [line.removesuffix("\r") for line in text.split("\n")]
+    for number, one in enumerate(lines, 1):
+        if one.startswith(_MERGE_MARKS):
+            raise fail(
+                "a merge left its marks",
+                number,
+                got=one[:SHOWN],
+                hint="resolve the conflict, or record again",
+            )
+    return lines
 
 
 def scheme_of(first: str, fail: Fail) -> str:
@@ -157,10 +168,6 @@ def blocks_of(lines: list[str], fail: Fail) -> Iterator[Raw]:
 
 
 def _unknown_line(line: str, number: int, fail: Fail) -> ImportFormatError:
-    if line.startswith(("<<<<<<<", "=======", ">>>>>>>")):
-        return fail(
-            "a merge left its marks", number, got=line[:SHOWN], hint="resolve the conflict, or record again"
-        )
     cause = SchemaUnsupportedError(
         "a line that is neither an event of a run nor indented",
         expected=", ".join(sorted((*EVENT_TYPES, RECORDED))),

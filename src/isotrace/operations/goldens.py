@@ -126,6 +126,10 @@ def _named(path: Path, candidates: bool) -> list[Path]:
         return below
     file = candidate_of(path) if candidates and path.name.endswith(SUFFIX) else path
     if not file.name.endswith(suffix):
+        if not path.exists():
+            raise UsageError(
+                "there is no such file or folder", expected=f"NAME{suffix}, or a folder", got=str(path)
+            )
         raise UsageError("not named as a golden file", expected=f"NAME{suffix}, or a folder", got=str(path))
     if not file.is_file():
         what = "the golden run has no candidate" if candidates else "there is no such golden file"

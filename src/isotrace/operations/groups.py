@@ -233,8 +233,10 @@ def grouped(
     groups = []
     for key in sorted(collected.found, key=_natural):
         group = _group(key, collected.found[key].values(), collected.pathless.get(key, Tally()))
-        if group.runs < least or (runs_per_group is not None and group.runs != runs_per_group):
+        if runs_per_group is not None and group.runs != runs_per_group:
             left_out["in groups of another size"] += group.runs
+        elif group.runs < least:
+            left_out["alone in a group" if looking.by else "alone"] += group.runs
         else:
             groups.append(group)
     keys = {group.key for group in groups}

@@ -113,8 +113,14 @@ def compare_behaviours(
         success=_success(strata, sides, level),
         left_out=left_out,
         tree=tree,
-        words=_words(verdict, p_value, paths, steps, counts.totals, visible, by_steps),
+        words=_no_runs(sides) or _words(verdict, p_value, paths, steps, counts.totals, visible, by_steps),
     )
+
+
+def _no_runs(sides: Sequence[Mapping[str, Sequence[Behaviour]]]) -> str:
+    """What is said where a set is empty, whatever the other holds."""
+    empty = [name for name, side in zip(("before", "after"), sides, strict=True) if not any(side.values())]
+    return f"{Change.TOO_FEW.value}: there are no runs {' and none '.join(empty)}" if empty else ""
 
 
 def _by_stratum(side: Groups | Iterable[Behaviour]) -> dict[str, list[Behaviour]]:

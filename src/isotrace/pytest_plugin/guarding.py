@@ -292,7 +292,8 @@ class Recording:
         if not names and not own_steps:
             raise UsageError(
                 "nothing was recorded: the code opened no run and took no step",
-                hint="call the agent inside; its calls are steps if they are skills, or captured",
+                hint="call the agent inside, and await it if it is a coroutine; its calls are steps if "
+                "they are skills, or captured",
             )
         assert body is not None
         info = self._opened[0] if self._opened else body.info

@@ -189,7 +189,8 @@ class GoldenSession:
             return
         if self._may_judge(session):
             self.problems += [
-                f"{self._short(path)} is a golden that no test uses: delete it, or bring its test back"
+                f"{self._short(path)} is a golden that no test uses: delete it, bring its test back, "
+                "or, if the test has another name now, rename it"
                 for path in self.unused()
             ]
         if self.problems and session.exitstatus == pytest.ExitCode.OK:

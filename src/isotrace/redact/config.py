@@ -27,6 +27,7 @@ from isotrace.redact.targets import place_of
 from isotrace.redact.wanted import configuration, current_folder
 
 MAX_FILE: Final = 1024 * 1024
+_SETTINGS: Final = ("entries", "redact")
 _TABLES: Final = ("use", "patterns", "keys", "places")
 
 
@@ -77,8 +78,15 @@ def _parsed(path: str, section: tuple[str, ...], size: int) -> Config:
         table: Any = tomllib.loads(Path(path).read_bytes().decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError("a configuration is no TOML", where=path, got=str(error)) from error
-    for name in (*section, "redact"):
+    for name in section:
         table = table.get(name) if isinstance(table, dict) else None
+    # A table of another name is a slip, and nothing would be redacted.
+    for name in table if isinstance(table, dict) else ():
+        if name not in _SETTINGS:
+            raise UsageError(
+                "there is no such table of settings", where=path, got=name, expected=", ".join(_SETTINGS)
+            )
+    table = table.get("redact") if isinstance(table, dict) else None
     return Config() if table is None else config_of(table, path)
 
 

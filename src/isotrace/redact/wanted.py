@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -13,6 +14,11 @@ FILES: Final = (("isotrace.toml", ()), ("pyproject.toml", ("tool", "isotrace")))
 """Where a project says so, and in which table; the first goes before the second."""
 
 _MARKS: Final = {"isotrace.toml": (b"redact",), "pyproject.toml": (b"isotrace", b"redact")}
+_OTHERS: Final = {
+    "isotrace.toml": re.compile(rb"^\s*\[(?!\s*entries\b)", re.MULTILINE),
+    "pyproject.toml": re.compile(rb"^\s*\[tool\.isotrace(?!\.entries\b)", re.MULTILINE),
+}
+"""Tables that may be meant for redaction under a name that means nothing: read, so that it is said."""
 _Seen = tuple[int, int]
 _silent: dict[str, _Seen] = {}
 
@@ -54,7 +60,7 @@ def configuration(folder: str) -> tuple[str, tuple[str, ...], os.stat_result] | 
     while folder:
         for name, section in FILES:
             path = os.path.join(folder, name)  # noqa: PTH118 - as above
-            stat = _speaks(path, _MARKS[name])
+            stat = _speaks(path, _MARKS[name], _OTHERS[name])
             if stat is not None:
                 return path, section, stat
         above = os.path.dirname(folder)  # noqa: PTH120 - as above
@@ -62,7 +68,7 @@ def configuration(folder: str) -> tuple[str, tuple[str, ...], os.stat_result] | 
     return None
 
 
-def _speaks(path: str, marks: tuple[bytes, ...]) -> Any:
+def _speaks(path: str, marks: tuple[bytes, ...], others: re.Pattern[bytes]) -> Any:
     """What the file system says of a file that speaks of redaction; None for any other, and for none."""
     try:
         stat = os.stat(path)  # noqa: PTH116 - as above
@@ -71,7 +77,7 @@ def _speaks(path: str, marks: tuple[bytes, ...]) -> Any:
             return None
         with open(path, "rb") as file:  # noqa: PTH123 - as above
             data = file.read()
-        if all(mark in data for mark in marks):
+        if all(mark in data for mark in marks) or others.search(data):
             return stat
         _silent[path] = seen
     except (OSError, ValueError):

@@ -19,6 +19,10 @@ _RUNS = 20
 def print_backtest(console: Console, found: Backtest) -> None:
     """The answer first, then each rule, then the runs that would have been stopped or flagged."""
     verdict = (f"{found.stopped:,} of {_runs(found.runs)} would have been stopped", "bold")
+    if not found.runs:
+        say(console, Text("no run fits the query: nothing was judged", "bold yellow"))
+        _print_unjudged(console, found)
+        return
     if not found.stopped:
         verdict = (f"none of {_runs(found.runs)} would have been stopped", "bold green")
     say(console, Text.assemble(verdict, _alarms(found)))

@@ -148,7 +148,7 @@ def _spread_lines(found: Behaviours) -> list[Text]:
             style="bold",
         )
         if total
-        else Text("no group of two or more runs to compare", style="yellow")
+        else Text(_no_group(found), style="yellow")
     ]
     if total:
         lines.append(Text(f"paths in a group: {_counted(data['paths'])}", style="dim"))
@@ -160,6 +160,12 @@ def _spread_lines(found: Behaviours) -> list[Text]:
     if total and found.agreement.value is not None:
         lines.append(Text(found.agreement.words, style="dim"))
     return [*lines, *_pass_lines(found)]
+
+
+def _no_group(found: Behaviours) -> str:
+    if not found.left_out:
+        return "no run fits the query: nothing to compare"
+    return "no group of two or more runs to compare"
 
 
 def _pass_lines(found: Behaviours) -> list[Text]:

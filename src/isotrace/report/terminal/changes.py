@@ -58,6 +58,23 @@ def _print_paths(console: Console, paths: tuple[PathChange, ...]) -> None:
     print_columns(console, columns)
     if len(paths) > _PATHS:
         say(console, Text(f"  and {len(paths) - _PATHS:,} more paths", style="dim"))
+    for pair in _alike(shown)[:1]:
+        runs = " ".join(short_id(run) for run in pair)
+        say(
+            console,
+            Text(f"  paths that read alike differ in more than names: isotrace diff {runs}", style="dim"),
+        )
+
+
+def _alike(paths: tuple[PathChange, ...]) -> list[tuple[str, str]]:
+    """Runs of two paths of the same skills and statuses, which look the same in a table."""
+    first: dict[tuple[tuple[str, str], ...], str] = {}
+    pairs = []
+    for one in paths:
+        names = tuple((step.skill, step.status) for step in one.steps)
+        if one.runs and (other := first.setdefault(names, one.runs[0])) != one.runs[0]:
+            pairs.append((other, one.runs[0]))
+    return pairs
 
 
 def _path(console: Console, one: PathChange, room: int | None) -> Text:

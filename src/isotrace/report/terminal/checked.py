@@ -26,7 +26,7 @@ def print_checked(console: Console, one: Checked) -> None:
     word = NOT_CHECKED if one.verdict is None else one.verdict.value
     if one.recorded and one.error is None:
         word = "SAME" if one.candidate is None else "DIFFERS"
-    line = Text.assemble((f"{word:<12}", _style(word)), visible(str(one.path)))
+    line = Text.assemble((f"{word:<11} ", _style(word)), visible(str(one.path)))
     if one.record is not None:
         facts = f"  {one.agent_id or 'no agent'}, {count(len(one.record.steps), 'step')}"
         line.append(f"{visible(facts)}, {duration(one.seconds * 1000)}", style="dim")
