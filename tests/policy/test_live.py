@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import cel_expr_python  # noqa: F401  # conditions: where it is absent, this file is left out
@@ -27,7 +28,8 @@ done: list[str] = []
 
 
 @pytest.fixture(autouse=True)
-def _fresh() -> None:
+def _fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ISOTRACE_STORE", f"sqlite:///{tmp_path}/traces.db")
     done.clear()
 
 
@@ -554,3 +556,62 @@ def test_rules_see_values_before_they_are_redacted_and_their_reasons_are_redacte
     assert "bob@" not in str(step.params)
     assert [one.reason.startswith("not to [email] (") for one in taken.record.violations] == [True]
     assert lab.replay(taken, agent).verdict == "MATCH"
+
+
+@isotrace.agent("helper")
+def helper(order: str) -> Any:
+    return refund(order)
+
+
+@isotrace.skill(effect="write")
+def in_a_thread(order: str) -> list[Any]:
+    found: list[Any] = []
+
+    def body() -> None:
+        try:
+            found.append(helper(order))
+        except PolicyViolation as error:
+            found.append(error.policy_id)
+
+    thread = threading.Thread(target=body)
+    thread.start()
+    thread.join()
+    return found
+
+
+@isotrace.skill(effect="write")
+def in_a_pool(order: str) -> list[Any]:
+    with ThreadPoolExecutor(1) as pool:
+        error = pool.submit(helper, order).exception()
+    return [error.policy_id if isinstance(error, PolicyViolation) else None]
+
+
+@pytest.mark.parametrize("skill", [in_a_thread, in_a_pool])
+def test_an_agent_in_a_thread_of_a_skill_is_held_to_the_policies_around_it(lab: Lab, skill: Any) -> None:
+    no_refunds = Policy([PolicyRule(id="no-refunds", action="stop", skills=("refund",), deny=True)])
+    with isotrace.run("desk", policy=no_refunds, store=lab.store):
+        assert skill("W-1") == ["no-refunds"]
+    assert done == []
+
+
+def test_an_agent_in_an_executed_step_of_a_replay_is_held_to_the_policies_around_it(lab: Lab) -> None:
+    no_refunds = Policy([PolicyRule(id="no-refunds", action="stop", skills=("refund",), deny=True)])
+
+    @isotrace.skill(effect="write")
+    def delegate(order: str) -> Any:
+        return helper(order)
+
+    with isotrace.run("desk", store=lab.store) as recorded:
+        delegate("W-1")
+    isotrace.flush()
+    done.clear()
+
+    def again() -> None:
+        with isotrace.run("desk", store=lab.store):
+            delegate("W-1")
+
+    ledger = lab.store.ledger(recorded.run_id, tenant_id="default")
+    plan = Plan(mode="live", allow=("*",), keep=False, policy=no_refunds)
+    result = Replay(ledger, plan).run(again)
+    assert done == []
+    assert isinstance(result.error, PolicyViolation)

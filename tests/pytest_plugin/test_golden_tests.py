@@ -276,3 +276,60 @@ def test_clock_ids_and_random_numbers_are_those_of_the_recording(project):
     )
     project.run("--isotrace=record", passed=2)
     project.run(passed=2)
+
+
+def test_what_rules_stop_does_not_happen_while_a_golden_is_recorded(project):
+    project.agent(
+        """
+import isotrace
+from isotrace.errors import PolicyViolation
+
+NO = isotrace.Policy([isotrace.PolicyRule(id="no", action="stop", skills=["pay"], deny=True)])
+
+@isotrace.skill
+def pay(cents: int) -> int:
+    open("paid", "a").write(f"{cents} ")
+    return cents
+
+@isotrace.agent("inner")
+def inner(cents: int) -> int:
+    return pay(cents)
+
+@isotrace.agent("shop", policy=NO)
+def shop(inside: bool) -> str:
+    try:
+        inner(2) if inside else pay(1)
+    except PolicyViolation:
+        return "stopped"
+    return "paid"
+"""
+    )
+    project.tests(
+        """
+@pytest.mark.isotrace
+@pytest.mark.parametrize("inside", [False, True])
+def test_shop(inside):
+    assert shop(inside) == "stopped"
+"""
+    )
+    project.run("--isotrace=record", passed=2)
+    assert not (project.path / "paid").exists()
+    project.run(passed=2)
+    assert not (project.path / "paid").exists()
+
+
+def test_a_golden_that_is_asked_for_and_never_opened_fails_the_test(project):
+    project.tests(
+        """
+def test_loose(golden):
+    golden.check(asupport, "Where is my kettle?")
+"""
+    )
+    for mode in ("record", "replay"):
+        result = project.run(
+            "-W", "ignore", f"--isotrace={mode}", "test_it.py::test_loose", passed=1, errors=1
+        )
+        result.stdout.fnmatch_lines(["the test passed without holding anything against test_loose.golden:*"])
+    project.change("golden.check(", "if golden.check(", "test_it.py")
+    project.change('kettle?")', 'kettle?"): pytest.skip("not today")', "test_it.py")
+    project.run("-W", "ignore", skipped=1)

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Generator
 from contextlib import closing
 from dataclasses import dataclass
@@ -496,3 +497,30 @@ def test_a_policy_sees_what_the_agent_asks_and_what_it_says_of_that_is_redacted(
     assert b"ann@x.org" not in on_disk(tmp_path)
     assert str(lab.replay(taken, lambda: list(say("ann@x.org"))).verdict) == "MATCH"
     store.close()
+
+
+def test_an_agent_in_a_thread_of_a_skill_has_the_redactors_around_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ISOTRACE_STORE", f"sqlite:///{tmp_path}/traces.db")
+
+    @isotrace.agent("helper")
+    def helper(text: str) -> str:
+        return text
+
+    @skill(effect="read")
+    def delegate(text: str) -> None:
+        thread = threading.Thread(target=helper, args=(text,))
+        thread.start()
+        thread.join()
+
+    with isotrace.run("desk", redact=["email"]):
+        delegate(CANARIES["email"][0])
+    assert isotrace.flush()
+    with closing(SqliteStore(tmp_path / "traces.db")) as store:
+        found = store.query(RunQuery(agent_id="helper")).runs
+        ledgers = [store.ledger(one.summary.run_id, tenant_id="default") for one in found]
+    assert len(ledgers) == 1
+    exported = BytesIO()
+    JsonlExporter().write(ledgers, exported)
+    assert canaries_in(exported.getvalue(), CANARIES["email"]) == []

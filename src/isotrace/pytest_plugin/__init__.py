@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from isotrace.pytest_plugin.session import GoldenSession, session_of
+from isotrace.pytest_plugin.session import GoldenSession, has_passed, session_of
 
 if TYPE_CHECKING:
     from isotrace.pytest_plugin.fixture import Golden
@@ -87,11 +87,19 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
 
 
 @pytest.fixture
-def golden(request: pytest.FixtureRequest) -> Golden:
+def golden(request: pytest.FixtureRequest) -> Generator[Golden]:
     """Holds runs of agents against golden runs: `golden.check(agent, …)`, or `with golden(): …`."""
     from isotrace.pytest_plugin.fixture import Golden  # noqa: PLC0415  # as above
 
-    return Golden(request.node)
+    given = Golden(request.node)
+    yield given
+    if (paths := given.never_opened()) and has_passed(request.node):
+        pytest.fail(
+            f"the test passed without holding anything against {paths[0].name}: "
+            "await what golden.check(…) returns of a coroutine function, or let `with golden():` stand "
+            "around the call",
+            pytrace=False,
+        )
 
 
 @pytest.hookimpl(wrapper=True)

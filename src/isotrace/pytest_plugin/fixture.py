@@ -73,6 +73,7 @@ class Golden:
     def __init__(self, item: pytest.Item) -> None:
         self._item = item
         self._used: set[Path] = set()
+        self._made: list[Path] = []
 
     def __call__(
         self,
@@ -102,7 +103,12 @@ class Golden:
         except IsotraceError as error:
             pytest.fail(str(error), pytrace=False)
         path = golden_path(folder, item.path.stem, stem_of(classes_of(item), item.name), name)
+        self._made.append(path)
         return GoldenScope(item, path, rules, self._used)
+
+    def never_opened(self) -> list[Path]:
+        """The goldens that the test has asked for and then held nothing against."""
+        return [path for path in self._made if path not in self._used]
 
     def check(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """`golden().check(…)`: one call held against the test's own golden."""

@@ -28,8 +28,9 @@ from isotrace.record.context import (
     run_opener,
     set_all,
 )
+from isotrace.record.policies import policies_for
 from isotrace.record.provisional import ProvisionalJournal
-from isotrace.record.runs import provisional_run
+from isotrace.record.runs import policies_around, provisional_run
 from isotrace.record.sources import seeds
 from isotrace.record.spec import SkillSpec
 from isotrace.record.start import start_recording
@@ -255,6 +256,7 @@ class Recording:
                 info.redaction = redaction_of(list(dict.fromkeys((*before, *self._redact))))
         if info.provisional:
             info.metadata[BODY] = True
+        info.policies = policies_for(info, policies_around())
         driver = start_recording(info, self._store, "process", SYSTEM)
         self._ids.add(driver.info.run_id)
         if info.provisional:

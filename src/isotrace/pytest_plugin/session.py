@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _KEY = pytest.StashKey["GoldenSession"]()
 _EVENTS = pytest.StashKey[list[tuple[str, str]]]()
+_PASSED = pytest.StashKey[bool]()
 
 MODES = ("replay", "record", "extend")
 
@@ -118,6 +119,8 @@ class GoldenSession:
 
     def report(self, item: pytest.Item, report: pytest.TestReport) -> None:
         """Gives a report what became of golden files, for whoever sees it in the end."""
+        if report.when == "call":
+            item.stash[_PASSED] = report.passed
         if events := item.stash.get(_EVENTS, []):
             report.isotrace_events = list(events)  # type: ignore[attr-defined]  # reports carry what is added
             events.clear()
@@ -296,6 +299,11 @@ def _is_golden(path: Path, head: str) -> bool:
             return file.read(len(head)) == head.encode()
     except OSError:
         return False
+
+
+def has_passed(item: pytest.Item) -> bool:
+    """Whether the test's function came to its end and nothing was wrong."""
+    return item.stash.get(_PASSED, False)
 
 
 def classes_of(item: pytest.Item) -> list[str]:

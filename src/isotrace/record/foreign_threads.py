@@ -17,7 +17,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from isotrace.record import telemetry
-from isotrace.record.context import Branch, current_branch, live_branch, running_jobs
+from isotrace.record.context import Branch, Step, current_branch, current_step, live_branch, running_jobs
 from isotrace.record.threads import completed, place, wait_until
 
 
@@ -26,6 +26,8 @@ def submitting(plain: Callable[..., Any]) -> Callable[..., Any]:
 
     def submit(self: Any, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         branch = live_branch()
+        if branch is None and (step := current_step.get()) is not None:
+            return plain(self, _inside, step, fn, *args, **kwargs)
         if branch is None or _only_waits(fn, args):
             return plain(self, fn, *args, **kwargs)
         return plain(self, _within, branch.thread(), fn, *args, **kwargs)
@@ -61,6 +63,15 @@ def _within(branch: Branch, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
         jobs.remove(branch)
 
 
+def _inside(step: Step, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    """What a skill's body has a thread do is the body's: runs that open there are held to what it is."""
+    token = current_step.set(step)
+    try:
+        return fn(*args, **kwargs)
+    finally:
+        current_step.reset(token)
+
+
 def starting_thread(plain: Callable[..., Any]) -> Callable[..., Any]:
     """`Thread.start`: what the thread runs is a branch of the run; a pool's thread is for any job, and one
     of telemetry is none of the agent's."""
@@ -71,6 +82,9 @@ def starting_thread(plain: Callable[..., Any]) -> Callable[..., Any]:
         if branch is not None and own:
             thread, run = branch.thread(), self.run
             self.run = lambda: _within(thread, run)  # type: ignore[method-assign]  # of this object alone
+        elif own and (step := current_step.get()) is not None:
+            body = self.run
+            self.run = lambda: _inside(step, body)  # type: ignore[method-assign]  # as above
         return plain(self)
 
     return start

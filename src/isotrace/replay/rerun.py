@@ -31,6 +31,7 @@ from isotrace.record.lines import JournalContent
 from isotrace.record.memory_journal import AnyJournal, MemoryJournal
 from isotrace.record.policies import policies_for
 from isotrace.record.provisional import ProvisionalJournal
+from isotrace.record.runs import policies_around
 from isotrace.record.scheduler import Scheduler, Waiter
 from isotrace.record.sealing import seal_journal
 from isotrace.record.snapshot import snapshot_params
@@ -172,6 +173,7 @@ class Rerun(Driving):
         ) -> InnerRecorder:
             return InnerRecorder(self.check, info, journal, clock, ended)
 
+        info.policies = policies_for(info, policies_around())
         return start_recording(info, self._store, "process", SYSTEM, make=make)
 
     def check(self, spec: SkillSpec, lineage: Lineage) -> None:
