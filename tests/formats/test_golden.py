@@ -551,7 +551,7 @@ async def agent(order: str) -> str:
 
 def test_what_was_recorded_matches_from_its_golden_file_and_a_changed_prompt_does_not(tmp_path, monkeypatch):
     monkeypatch.setenv("ISOTRACE_STORE", str(tmp_path / "traces.db"))
-    store = isotrace.open_store()
+    store = isotrace.open_store(str(tmp_path / "traces.db"))
     asyncio.run(agent("W"))
     isotrace.flush()
     run_id = store.resolve("@last", tenant_id="default")

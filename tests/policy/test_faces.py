@@ -127,7 +127,7 @@ def test_a_backtest_exits_with_1_if_a_run_would_have_been_stopped(here: Path) ->
     told = json.loads(isotrace(here, "backtest", "rules.yaml", "--limit", "1", "--json", code=1))
     assert (told["runs"], told["stopped"], told["false_alarms"]) == (1, 1, 1)
     assert told["saving"]["steps"] == 1
-    nothing = isotrace(here, "backtest", "rules.yaml", "agent=other")
+    nothing = isotrace(here, "backtest", "rules.yaml", "agent=other", code=125)
     assert nothing == "no run fits the query: nothing was judged\n"
 
 

@@ -147,7 +147,9 @@ class Backtest:
 
     @property
     def exit_code(self) -> int:
-        """1 if a run would have been stopped, else 0."""
+        """1 if a run would have been stopped, 125 if no run was judged, else 0."""
+        if self.runs == 0:
+            return 125
         return int(self.stopped > 0)
 
     def add(self, run: JudgedRun) -> None:

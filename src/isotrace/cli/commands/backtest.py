@@ -29,8 +29,8 @@ def command(face: Face, rules: str, *, passes_at: float, select: Callable[[str],
 
     RULES is a file of rules (YAML or TOML). Says which runs the rules would have stopped or flagged, at which
     step, what a stop would have saved, and how many of the stopped runs had succeeded. Exits with 1 if a run
-    would have been stopped, else 0. With --json: runs, violating, stopped, false_alarms, saving, rules,
-    found, unjudged.
+    would have been stopped, 125 if no run was judged, else 0. With --json: runs, violating, stopped,
+    false_alarms, saving, rules, found, unjudged.
     """
     from isotrace.report.terminal.backtested import print_backtest
     from isotrace.report.terminal.console import make_console, progress
