@@ -260,6 +260,58 @@ def test_nothing_goes_out_in_a_replay(project):
     )
 
 
+def test_a_worker_that_was_there_before_reaches_nobody_for_the_agent(project):
+    project.tests(KETTLE)
+    project.run("--isotrace=record", passed=1)
+    agent = project.path / "agent.py"
+    worker = """
+import contextvars, queue, socket, threading
+
+jobs, heard = queue.Queue(), []
+server = socket.create_server(("127.0.0.1", 0))
+
+
+def hear():
+    while True:
+        heard.append(server.accept())
+
+
+def work():
+    while True:
+        place, done = jobs.get()
+        try:
+            socket.create_connection(place).close()
+        except Exception:
+            pass
+        done.set()
+
+
+for loop in (hear, work):
+    threading.Thread(target=loop, daemon=True).start()
+
+
+def by_worker():
+    jobs.put((server.getsockname(), done := threading.Event()))
+    done.wait(10)
+    assert not heard
+
+
+def by_context():
+    try:
+        contextvars.Context().run(socket.create_connection, server.getsockname())
+    except Exception:
+        pass
+    assert not heard
+"""
+    plain = agent.read_text()
+    for way in ("by_worker", "by_context"):
+        changed = plain.replace("    messages = [", f"    {way}()\n    messages = [", 1)
+        agent.write_text(worker + changed)
+        assert project.failure(project.run(failed=1))[0].startswith(
+            "DIVERGED  UNCONTROLLED_SOURCE: the code tried to"
+        )
+
+
 def test_clock_ids_and_random_numbers_are_those_of_the_recording(project):
     project.agent(
         "import datetime, random, uuid, isotrace\n\n"

@@ -136,7 +136,7 @@ class Scope:
     @contextmanager
     def _replaying(self, plan: Plan) -> Iterator[None]:
         ledger: Ledger = self._checked(lambda: read_golden(self.path))
-        session: Replay = self._checked(lambda: Replay(ledger, plan))
+        session: Replay = self._checked(lambda: Replay(ledger, plan, alone=True))
         try:
             with seeded(), instrumented(), session.block(body=_is_body(ledger)):
                 yield

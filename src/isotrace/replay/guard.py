@@ -57,6 +57,8 @@ _AUDITED = {
     "os.killpg": "send a signal",
 }
 _SIGNALS = ("os.kill", "os.killpg")
+_NOT_OF_OTHERS = (*_SIGNALS, "socket.bind")
+"""What code that is not replayed may do beside it: a server that a test has started stays one."""
 _STARTS = ("subprocess.Popen", "os.posix_spawn")
 """By which `subprocess` starts a process: the second as well from Python 3.13 on, where it can."""
 
@@ -139,9 +141,11 @@ _guard: ContextVar[Guard | _OfStep | None] = ContextVar("isotrace_guard", defaul
 
 
 class _Process:
-    """The guard over this whole process, if there is one."""
+    """The guard over this whole process, if there is one; and the one that holds for code that no guard
+    reaches, while a replay lasts that has the process to itself."""
 
     guard: Guard | None = None
+    others: Guard | None = None
 
 
 def active_guard() -> Guard | None:
@@ -184,13 +188,21 @@ def _audit(event: str, args: tuple[Any, ...]) -> None:
     what = _AUDITED.get(event)
     if what is None:
         return
-    guard = active_guard()
+    guard = active_guard() or _over_others(event)
     if guard is None or (event == "socket.bind" and _reaches_nobody(*args)):
         return
     if event in _SIGNALS and (args[1] == 0 or (event == "os.kill" and args[0] == os.getpid())):
         return  # it asks whether there is such a process, or is to itself
     if event not in _STARTS or not (asks_about_the_machine(args[1]) and args[0] == args[1][0]):
         guard.refuse(f"{what} ({_target(args)})")
+
+
+def _over_others(event: str) -> Guard | None:
+    """The guard over code that the replay's context does not reach: a worker that was there before, fed by
+    a queue of its own. A step that is really executed is none of that."""
+    if _Process.others is None or event in _NOT_OF_OTHERS or _guard.get() is not None:
+        return None
+    return None if hasattr(threading.current_thread(), GUARD_ATTRIBUTE) else _Process.others
 
 
 def _reaches_nobody(sock: Any, address: Any) -> bool:
@@ -292,16 +304,19 @@ def _within(guard: Guard | _OfStep, function: Callable[..., Any], /, *args: Any,
 
 
 @contextmanager
-def guarded(*, steps_go_out: bool = False) -> Iterator[Guard]:
+def guarded(*, steps_go_out: bool = False, others: bool = False) -> Iterator[Guard]:
     """Refuses network and processes to the code inside, in this process; with `steps_go_out` not to the
-    bodies of its steps."""
+    bodies of its steps. With `others` no other thread or task of the process may open a connection or start
+    a process meanwhile: it may work for the code inside."""
     guard = Guard("patched", steps_go_out=steps_go_out)
     _audit_from_now_on()
     undo = _patch_all()
     token = _guard.set(guard)
+    before, _Process.others = _Process.others, guard if others else _Process.others
     try:
         yield guard
     finally:
+        _Process.others = before
         _guard.reset(token)
         for take_off in undo:
             take_off()

@@ -77,7 +77,11 @@ class Attachment:
 
 
 class Replay:
-    """One replay of one recorded run. `run` for plain functions, `arun` inside an event loop."""
+    """One replay of one recorded run. `run` for plain functions, `arun` inside an event loop.
+
+    `alone`: nothing else of this process needs the network meanwhile, so that threads which the replayed code
+    does not start, but may feed, are refused it as well.
+    """
 
     def __init__(
         self,
@@ -86,8 +90,10 @@ class Replay:
         *,
         store: TraceStore | str | None = None,
         stall_after_s: float = 2.0,
+        alone: bool = False,
     ) -> None:
         self.plan = plan or Plan()
+        self._alone = alone and self.plan.is_strict
         self.record: RecordedRun = recorded_run(source)
         self.record.moved = self.plan.moved
         self.record.use_redactors()
@@ -200,7 +206,9 @@ class Replay:
         """The context in which replayed code runs: guarded, outside of any run, with a player waiting."""
         outer = active_guard()
         guarding: AbstractContextManager[Guard] = (
-            guarded(steps_go_out=not self.plan.is_strict) if outer is None else nullcontext(outer)
+            guarded(steps_go_out=not self.plan.is_strict, others=self._alone)
+            if outer is None
+            else nullcontext(outer)
         )
         with guarding as guard:
             undo = [instrument()] if self.record.captured else []
