@@ -137,7 +137,7 @@ SAID: dict[str, tuple[str, str, str, str]] = {
     "a missing call: the weather from a cache": (
         "passes, 5 of 6 played",
         "passes, 5 of 6 played",
-        "`REORDERED` at step 1",
+        "`MISSING_STEP` at step 1",
         "`MISSING_STEP` at step 1",
     ),
     "an extra call: booked twice": (

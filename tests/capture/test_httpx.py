@@ -135,7 +135,7 @@ def test_a_record_without_its_ledger_replays_too(lab: Lab, server: Server) -> No
     ("questions", "code", "index"),
     [
         (["a", "x", "c"], "PARAMS_CHANGED", 1),
-        (["a", "c", "b"], "PARAMS_CHANGED", 1),
+        (["a", "c", "b"], "REORDERED", 1),
         (["a", "b"], "EARLY_END", 2),
         (["a", "b", "c", "d"], "LATE_END", 3),
     ],

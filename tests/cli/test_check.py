@@ -206,6 +206,22 @@ def test_an_unchanged_agent_matches_and_one_of_another_prompt_diverges_at_its_li
     assert golden.read_bytes() == before
 
 
+def test_another_environment_does_not_stand_before_what_differs(project):
+    golden = project.record()
+    project.write("pyproject.toml", ENTRIES)
+    text, found = re.subn(r'"packages": "[0-9a-f]+"', '"packages": "others"', golden.read_text())
+    assert found == 1
+    golden.write_text(text)
+    assert project.program("check", "goldens").code == 0
+    project.change("Never refund twice.", "Refund whatever they ask for.")
+    (one,) = project.program("check", "goldens", "--json").json["goldens"]
+    assert one["reason"].startswith("PARAMS_CHANGED at step 0: ")
+    project.program("import", "golden", str(golden))
+    said = project.program("replay", "@last", "--entry", "agent:main")
+    assert said.out.startswith("DIVERGED  PARAMS_CHANGED at step 0: ")
+    assert "  beside it: RUNTIME_MISMATCH: the environment differs at /packages " in said.out
+
+
 def test_the_error_for_unknown_code_shows_the_lines_to_add_and_they_work(project):
     project.record()
     said = project.isotrace("check", "goldens")

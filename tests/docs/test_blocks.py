@@ -142,13 +142,18 @@ for line in sys.stdin:
 """
 
 
+_NOT_A_READERS = ("ISOTRACE", "PYTEST", "COVERAGE", "CI", "GITHUB_")
+
+
 class Reader:
     """Does what a reader of one page would do, in a folder of its own."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        # A reader is at a terminal, not in continuous integration, where pytest and others write more.
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_A_READERS)}
         self.env = {
-            **{k: v for k, v in os.environ.items() if not k.startswith(("ISOTRACE", "PYTEST", "COVERAGE"))},
+            **kept,
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "COLUMNS": "100",
             "NO_COLOR": "1",

@@ -393,7 +393,7 @@ def test_what_is_asked_otherwise_is_found_at_its_step(
     ("cities", "code", "index"),
     [
         ("paris rome oslo", "MATCH", 0),
-        ("paris oslo rome", "PARAMS_CHANGED", 1),
+        ("paris oslo rome", "REORDERED", 1),
         ("paris rome", "EARLY_END", 2),
         ("paris rome oslo bonn", "LATE_END", 3),
     ],

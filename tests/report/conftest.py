@@ -126,7 +126,8 @@ def parsed() -> Callable[[str], Page]:
 # --- a browser ------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="session")
+# Playwright keeps an event loop running in the test's thread, in which no other test can run one.
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
     """A headless Chromium. Where there is none the test is skipped, but not in CI."""
     path = shutil.which("chromium") or shutil.which("chromium-browser")

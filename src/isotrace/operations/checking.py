@@ -72,11 +72,10 @@ class Checked:
 
     @property
     def first(self) -> Divergence | None:
-        """The first divergence."""
+        """The first divergence that decided the verdict; without such a one the first warning, if any."""
         if self.candidate is not None and self.sides is not None:
             return self.sides[2].first
-        found = [] if self.replayed is None else self.replayed.divergences
-        return found[0] if found else None
+        return None if self.replayed is None else self.replayed.first
 
     @property
     def reason(self) -> str | None:

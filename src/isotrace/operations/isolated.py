@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from isotrace import errors
-from isotrace.compare import Code, Divergence, Severity, Verdict
+from isotrace.compare import Code, Divergence, Severity, Verdict, first_divergence
 from isotrace.contracts import TraceStore
 from isotrace.errors import IsotraceError, ReplayError
 from isotrace.ledger import SealedRun, project
@@ -64,6 +64,11 @@ class Replayed:
     def divergences(self) -> list[Divergence]:
         """In order."""
         return [_divergence(one) for one in self.data["divergences"]]
+
+    @property
+    def first(self) -> Divergence | None:
+        """The divergence that decided the verdict; without such a one the first warning, if any."""
+        return first_divergence(self.divergences)
 
 
 def _divergence(data: dict[str, Any]) -> Divergence:

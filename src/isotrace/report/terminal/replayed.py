@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.text import Text
 
+from isotrace.compare import Divergence, Severity
 from isotrace.models import Erased, TraceRecord
 from isotrace.operations import Replayed
 from isotrace.report.figures import short_id
@@ -22,8 +23,7 @@ _GUARDS = {
 
 def print_replay(console: Console, record: TraceRecord, result: Replayed) -> None:
     """Prints the verdict, the recorded steps up to the divergence, what differs, and the receipt."""
-    divergences = result.divergences
-    first = divergences[0] if divergences else None
+    first = result.first
     print_verdict(console, result.verdict.value, first)
     console.print(
         Text.assemble(
@@ -39,6 +39,7 @@ def print_replay(console: Console, record: TraceRecord, result: Replayed) -> Non
         console.print()
         print_first(console, first)
         _print_cause(console, result)
+        _print_beside(console, result, first)
     for note in result.data["notes"]:
         say(console, safe(f"  note: {note}", style="yellow"))
     console.print()
@@ -57,10 +58,10 @@ def print_fork(console: Console, record: TraceRecord, result: Replayed, at: int)
             (f", from {short_id(record.run_id)} at step {at}", "dim"),
         )
     )
-    divergences = result.divergences
-    if divergences:
+    first = result.first
+    if first is not None:
         console.print()
-        print_first(console, divergences[0])
+        print_first(console, first)
         _print_cause(console, result)
     else:
         say(console, Text("  it took the recorded path all the same"))
@@ -69,6 +70,13 @@ def print_fork(console: Console, record: TraceRecord, result: Replayed, at: int)
     console.print()
     _print_receipt(console, result)
     say(console, Text(f"  isotrace diff {record.run_id[:12]} {(kept or '')[:12]}", style="dim"))
+
+
+def _print_beside(console: Console, result: Replayed, first: Divergence) -> None:
+    """What stands beside the divergence without deciding anything: another environment, say."""
+    for one in result.divergences:
+        if one.severity is not Severity.ERROR and one.code is not first.code:
+            say(console, safe(f"  beside it: {one}", style="dim"))
 
 
 def _print_cause(console: Console, result: Replayed) -> None:
