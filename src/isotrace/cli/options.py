@@ -24,6 +24,19 @@ def _finite(ctx: click.Context, param: click.Parameter, value: float | None) -> 
     return value
 
 
+def timeout_option(help_text: str) -> Callable[[Function], Function]:
+    """Adds `--timeout`, which comes as `timeout_s`."""
+    return click.option(
+        "--timeout",
+        "timeout_s",
+        type=click.FloatRange(min=0, min_open=True),
+        default=300.0,
+        show_default=True,
+        metavar="SECONDS",
+        help=help_text,
+    )
+
+
 def kind_option(function: Function) -> Function:
     """Adds `--kind`."""
     return click.option(

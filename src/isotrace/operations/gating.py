@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 
 from isotrace.compare import Level, Rules
@@ -54,30 +54,13 @@ def assert_parity(
     """
     if isinstance(runs, str | TraceRecord | Run):
         raise UsageError("one run is no sample", got=type(runs).__name__, expected="runs, or a callable")
-    tenant = tenant_id or default_tenant()
     with ExitStack() as stack:
-        opened: list[TraceStore] = []
-
-        def record_of(run: object) -> TraceRecord:
-            if isinstance(run, TraceRecord):
-                return run
-            if not isinstance(run, str | Run):
-                what = (
-                    "an awaitable: wrap it in asyncio.run" if inspect.isawaitable(run) else type(run).__name__
-                )
-                raise UsageError("this is no run", got=what, expected="a record, a Run or a name")
-            if not opened:
-                opened.append(stack.enter_context(using(store)))
-            # It may have ended in this process since the store was opened.
-            flush()
-            name = run.run_id if isinstance(run, Run) else run
-            return show(opened[0], name, tenant_id=tenant)
-
+        read = _Reading(stack, store, tenant_id or default_tenant())
         return gate.assert_parity(
-            (record_of(run) for run in _each(runs)),
+            map(read.record, gate.each_of(runs)),
             at_least=at_least,
             level=level,
-            expected=None if expected is None else record_of(expected),
+            expected=None if expected is None else read.record(expected),
             kinds=kinds,
             rules=rules,
             unacceptable=unacceptable,
@@ -87,8 +70,25 @@ def assert_parity(
         )
 
 
-def _each(runs: Iterable[AnyRun] | Callable[[], AnyRun]) -> Iterator[AnyRun]:
-    if callable(runs):
-        while True:
-            yield runs()
-    yield from runs
+class _Reading:
+    """Records of runs; the store is opened for the first that is named."""
+
+    def __init__(self, stack: ExitStack, store: TraceStore | str | None, tenant_id: str) -> None:
+        self._stack = stack
+        self._store = store
+        self._tenant_id = tenant_id
+        self._opened: TraceStore | None = None
+
+    def record(self, run: object) -> TraceRecord:
+        """The run's record. Raises as `show` does, and `UsageError` for what is no run."""
+        if isinstance(run, TraceRecord):
+            return run
+        if not isinstance(run, str | Run):
+            what = "an awaitable: wrap it in asyncio.run" if inspect.isawaitable(run) else type(run).__name__
+            raise UsageError("this is no run", got=what, expected="a record, a Run or a name")
+        if self._opened is None:
+            self._opened = self._stack.enter_context(using(self._store))
+        # It may have ended in this process since the store was opened.
+        flush()
+        name = run.run_id if isinstance(run, Run) else run
+        return show(self._opened, name, tenant_id=self._tenant_id)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from isotrace.compare import Divergence, Level, Rules, TraceDiff, Verdict, diff_traces
 from isotrace.errors import ParityNotReached, ParityUndecided, UsageError
@@ -14,6 +14,8 @@ from isotrace.models import TraceRecord
 from isotrace.population.sprt import Decision, SequentialTest
 from isotrace.population.statistics import Estimate, k_of_n
 from isotrace.population.wording import percent, plural
+
+T = TypeVar("T")
 
 MOST_RUNS: Final = 200
 """How many runs a gate looks at, unless another number is given."""
@@ -121,7 +123,7 @@ def assert_parity(
     gate = _Gate(at_least, unacceptable, alpha, beta, Level.of(level), rules, tuple(kinds) or None)
     if most < 1:
         raise UsageError("a gate must be allowed at least one run", got=most)
-    source = _made(runs) if callable(runs) else iter(runs)
+    source = each_of(runs)
     if expected is None:
         expected = next(source, None)
     if expected is not None:
@@ -137,9 +139,12 @@ def assert_parity(
     return result
 
 
-def _made(make: Callable[[], TraceRecord]) -> Iterator[TraceRecord]:
-    while True:
-        yield make()
+def each_of(runs: Iterable[T] | Callable[[], T]) -> Iterator[T]:
+    """The runs one by one; a callable is asked for one more each time, without end."""
+    if callable(runs):
+        while True:
+            yield runs()
+    yield from runs
 
 
 def default_unacceptable(at_least: float) -> float:

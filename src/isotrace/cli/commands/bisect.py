@@ -10,6 +10,7 @@ from types import FrameType
 import click
 
 from isotrace.cli.face import Face, with_face
+from isotrace.cli.options import timeout_option
 from isotrace.compare import Code
 from isotrace.operations import bisect, open_store, show
 
@@ -36,15 +37,7 @@ _NOT_DECIDED = 125
     metavar="CODE",
     help="Only this divergence is bad; others are skipped. Repeatable.",
 )
-@click.option(
-    "--timeout",
-    "timeout_s",
-    type=click.FloatRange(min=0, min_open=True),
-    default=300.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="Skip a revision whose replay takes longer.",
-)
+@timeout_option("Skip a revision whose replay takes longer.")
 @click.option("-v", "--verbose", is_flag=True, help="Show what the agent prints, on stderr.")
 @with_face
 def command(

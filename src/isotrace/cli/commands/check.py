@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from isotrace.cli.face import Face, with_face
-from isotrace.cli.options import with_field_rules
+from isotrace.cli.options import timeout_option, with_field_rules
 from isotrace.compare import Verdict
 from isotrace.errors import UsageError
 from isotrace.operations.checking import Checked, CheckReport, check, record
@@ -50,15 +50,7 @@ from isotrace.replay import Plan
     help="Also write a page for each run that differs: both sides, the first divergence in view.",
 )
 @click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="How many at a time; else one a core.")
-@click.option(
-    "--timeout",
-    "timeout_s",
-    type=click.FloatRange(min=0, min_open=True),
-    default=300.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="End a run that takes longer.",
-)
+@timeout_option("End a run that takes longer.")
 @click.option("-v", "--verbose", is_flag=True, help="Show what the agents print, on stderr.")
 @with_face
 def command(
