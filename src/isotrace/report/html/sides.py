@@ -8,14 +8,13 @@ from itertools import groupby
 
 from isotrace.compare import Level, TraceDiff
 from isotrace.models import META_REPLAYABILITY, Erased, TraceRecord, TraceStep
-from isotrace.report.figures import STATUS_SIGNS, cost, duration, moment
+from isotrace.report.figures import cost, duration, moment
 from isotrace.report.html.differences import DivergenceView, divergence_view
 from isotrace.report.html.environment import render
-from isotrace.report.html.steps import asked_line, kind_of, sign_of, values_of
+from isotrace.report.html.steps import StepHead, asked_line, head_of, values_of
 from isotrace.report.html.values import Shown, fair_limit, lengths_of, shown
 from isotrace.report.reading import (
     elapsed_ms,
-    failure_text,
     signature_of,
     timed,
     total_tokens,
@@ -84,25 +83,11 @@ def render_diff(diff: TraceDiff, original: TraceRecord, replay: TraceRecord) -> 
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class Side(StepHead):
     """One step in its column."""
 
-    index: int
-    name: str
-    kind: str
-    sign: str
-    status: str
-    status_sign: str
-    failure: str
     gist: str
     values: dict[str, Shown]
-
-    @property
-    def colour(self) -> str:
-        """As that of a step of one run."""
-        if self.status != "success":
-            return self.status
-        return self.kind if self.kind in ("llm", "retrieval") else "tool"
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,15 +148,8 @@ def _lengths(diff: TraceDiff, original: TraceRecord, replay: TraceRecord, whole:
 
 def _side(step: TraceStep, limit: int, *, plainly: bool) -> Side:
     """The step with its values, or `plainly` its name alone: it is equal, or one of too many."""
-    kind, status = kind_of(step), step.status.value
     return Side(
-        index=step.step_index,
-        name=visible(step.skill_name),
-        kind=visible(kind),
-        sign=sign_of(kind),
-        status=status,
-        status_sign=STATUS_SIGNS[status][0],
-        failure="" if status == "success" else visible(failure_text(step)),
+        *head_of(step),
         gist="" if plainly else asked_line(step.params, 160),
         values={} if plainly else {title: shown(value, limit) for title, value in values_of(step)},
     )

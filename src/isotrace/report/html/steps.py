@@ -18,8 +18,8 @@ _LINE = 220
 
 
 @dataclass(frozen=True, slots=True)
-class StepView:
-    """A step, ready for a template. `values` are (title, value) in the order in which they came about."""
+class StepHead:
+    """What a step is called, and how it went."""
 
     index: int
     name: str
@@ -28,6 +28,19 @@ class StepView:
     status: str
     status_sign: str
     failure: str
+
+    @property
+    def colour(self) -> str:
+        """What its bar looks like: its status where it did not succeed, else whether a model was called."""
+        if self.status != "success":
+            return self.status
+        return self.kind if self.kind in ("llm", "retrieval") else "tool"
+
+
+@dataclass(frozen=True, slots=True)
+class StepView(StepHead):
+    """A step, ready for a template. `values` are (title, value) in the order in which they came about."""
+
     retries: int
     going_in: str
     coming_out: str
@@ -36,13 +49,6 @@ class StepView:
     facts: tuple[tuple[str, str], ...]
     values: tuple[tuple[str, Shown], ...]
     step: TraceStep
-
-    @property
-    def colour(self) -> str:
-        """What its bar looks like: its status where it did not succeed, else whether a model was called."""
-        if self.status != "success":
-            return self.status
-        return self.kind if self.kind in ("llm", "retrieval") else "tool"
 
 
 def kind_of(step: TraceStep) -> str:
@@ -80,21 +86,28 @@ def answer_line(outcome: Any, width: int = _LINE) -> str:
     return line_of(outcome, width)
 
 
+def head_of(step: TraceStep) -> tuple[int, str, str, str, str, str, str]:
+    """The fields of a `StepHead`, in their order."""
+    kind, status = kind_of(step), step.status.value
+    return (
+        step.step_index,
+        visible(step.skill_name),
+        visible(kind),
+        sign_of(kind),
+        status,
+        STATUS_SIGNS[status][0],
+        "" if status == "success" else visible(failure_text(step)),
+    )
+
+
 def step_view(step: TraceStep, violations: tuple[Violation, ...], limit: int) -> StepView:
     """The step, each of its values of at most `limit` characters."""
     context = step.context
-    kind, status = kind_of(step), step.status.value
     return StepView(
-        index=step.step_index,
-        name=visible(step.skill_name),
-        kind=visible(kind),
-        sign=sign_of(kind),
-        status=status,
-        status_sign=STATUS_SIGNS[status][0],
-        failure="" if status == "success" else visible(failure_text(step)),
+        *head_of(step),
         retries=step.retry_count,
         going_in=asked_line(step.params),
-        coming_out=answer_line(outcome_of(step)) if status == "success" else "",
+        coming_out=answer_line(outcome_of(step)) if step.status.value == "success" else "",
         marks=tuple(map(visible, context.marks)) if context else (),
         violations=tuple((visible(one.policy_id), reason_of(one)) for one in violations),
         facts=tuple(_facts(step)),
