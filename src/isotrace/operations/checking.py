@@ -14,7 +14,7 @@ from typing import Any, Final
 from isotrace.compare import Divergence, Rules, TraceDiff, Verdict, diff_traces
 from isotrace.errors import ImportFormatError, IsotraceError, UsageError
 from isotrace.ledger import Ledger
-from isotrace.models import StepContext, TraceRecord, TraceStatus, TraceStep
+from isotrace.models import StepContext, TraceRecord, TraceStep
 from isotrace.operations.entries import Entries, Entry, program_of
 from isotrace.operations.goldens import (
     candidate_of,
@@ -28,6 +28,7 @@ from isotrace.operations.isolated import Replayed, replay_in_child
 from isotrace.operations.recording import record_again
 from isotrace.operations.surroundings import environment_of
 from isotrace.replay import Plan
+from isotrace.replay.verdict import asked_step
 
 EXIT_CODES: Final = (2, 1, 125, 0)
 """The worst first: something could not be checked, something diverged, something can't be told."""
@@ -298,20 +299,7 @@ def _pair(checked: Checked) -> tuple[TraceRecord, TraceRecord] | None:
         return record, replace(record, steps=_numbered(steps))
     first = checked.first
     upto = len(record.steps) if first is None or first.index is None else first.index + 1
-    live = TraceStep(
-        step_index=len(steps),
-        skill_name=reached["skill_name"],
-        params=reached["params"],
-        status=TraceStatus.SUCCESS,
-        outcome_category="SUCCESS",
-        outcome_code=None,
-        outcome_data=None,
-        cost_cents=0.0,
-        duration_ms=0.0,
-        retry_count=0,
-        timestamp=record.started_at,
-        context=StepContext(kind=reached["kind"]),
-    )
+    live = asked_step(len(steps), reached["skill_name"], reached["kind"], reached["params"])
     before = [step for step in record.steps if step.step_index < upto or step in steps]
     stopped = replace(record, steps=_numbered([*steps, live]), status="stopped")
     return replace(record, steps=before), stopped

@@ -121,15 +121,17 @@ def _strict_cause(player: Player, original: TraceRecord, divergences: list[Diver
     matcher = player.matcher
     steps = [original.steps[step.index] for step in sorted(matcher.matched, key=lambda one: one.index)]
     if matcher.stopped_at is not None:
-        steps.append(_as_step(matcher.stopped_at, len(steps)))
+        live = matcher.stopped_at
+        steps.append(asked_step(len(steps), live.skill_name, live.kind, live.params))
     return cause_of(original, replace(original, steps=steps), divergences, Rules())
 
 
-def _as_step(live: LiveStep, index: int) -> TraceStep:
+def asked_step(index: int, skill_name: str, kind: str, params: Any) -> TraceStep:
+    """A step as the code asked for it, where it parted: what would have come of it is not known."""
     return TraceStep(
         step_index=index,
-        skill_name=live.skill_name,
-        params=live.params,
+        skill_name=skill_name,
+        params=params,
         status=TraceStatus.SUCCESS,
         outcome_category="SUCCESS",
         outcome_code=None,
@@ -138,7 +140,7 @@ def _as_step(live: LiveStep, index: int) -> TraceStep:
         duration_ms=0.0,
         retry_count=0,
         timestamp=_NO_TIME,
-        context=StepContext(kind=live.kind),
+        context=StepContext(kind=kind),
     )
 
 

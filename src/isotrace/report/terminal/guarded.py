@@ -8,9 +8,9 @@ from rich.console import Console
 from rich.text import Text
 
 from isotrace.compare import Code, Divergence, Level, Pair, TraceDiff, diff_traces
-from isotrace.models import StepContext, TraceRecord, TraceStatus, TraceStep
+from isotrace.models import TraceRecord
 from isotrace.replay import ReplayResult
-from isotrace.replay.result import Reached
+from isotrace.replay.verdict import asked_step
 from isotrace.report.terminal.console import safe, say
 from isotrace.report.terminal.sides import print_aligned, print_first, print_verdict
 
@@ -50,7 +50,7 @@ def _aligned(golden: TraceRecord, result: ReplayResult) -> tuple[TraceDiff, Trac
     rows = [Pair("equal", index, place) for place, index in enumerate(reached.matched)]
     if reached.skill_name is not None and first is not None:
         rows.append(_row_of(first, len(asked)))
-        asked.append(_live(golden, reached, len(asked)))
+        asked.append(asked_step(len(asked), reached.skill_name, str(reached.kind), reached.params))
     elif not result.stopped:
         done = set(reached.matched)
         left = [step.step_index for step in golden.steps if step.step_index not in done]
@@ -60,24 +60,6 @@ def _aligned(golden: TraceRecord, result: ReplayResult) -> tuple[TraceDiff, Trac
     divergences = [] if first is None or place is None else [replace(first, index=place)]
     diff = TraceDiff(result.verdict, result.parity, divergences, rows, Level.DECISIONS, result.cause)
     return diff, replace(golden, steps=asked)
-
-
-def _live(golden: TraceRecord, reached: Reached, index: int) -> TraceStep:
-    """The step at which the code parted, as it asked for it: what would have come of it is not known."""
-    return TraceStep(
-        step_index=index,
-        skill_name=str(reached.skill_name),
-        params=reached.params,
-        status=TraceStatus.SUCCESS,
-        outcome_category="SUCCESS",
-        outcome_code=None,
-        outcome_data=None,
-        cost_cents=0.0,
-        duration_ms=0.0,
-        retry_count=0,
-        timestamp=golden.started_at,
-        context=StepContext(kind=str(reached.kind)),
-    )
 
 
 def _row_of(first: Divergence, place: int) -> Pair:
